@@ -1,0 +1,53 @@
+# Churnstream: `make help` says what there is. Everything runs in .venv, which scripts/set-up makes from the committed lock.
+
+BIN := .venv/bin
+export CASE DATA USERS EVENTS
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-slow check lint lab lock up down status clean
+
+help: ## Say what each target does
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+
+demo: ## Run the numbered notebooks, end to end; CASE= DATA= USERS= EVENTS= choose what flows
+	@scripts/set-up base
+	@$(BIN)/churnstream demo $${CASE:+--case "$$CASE"} $${DATA:+--data "$$DATA"} \
+		$${USERS:+--users "$$USERS"} $${EVENTS:+--events "$$EVENTS"}
+
+test: ## Run the tests, but for the slow ones
+	@scripts/set-up dev
+	@$(BIN)/pytest
+
+test-slow: ## Run the slow tests
+	@scripts/set-up dev
+	@$(BIN)/pytest -m slow
+
+lint: ## Check format, style and types
+	@scripts/set-up dev
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+
+check: lint test ## Check format, style and types, and run the tests: what CI asks of a change
+
+lab: ## Open the notebooks in JupyterLab
+	@scripts/set-up lab
+	@$(BIN)/jupyter lab --notebook-dir=. notebooks
+
+lock: ## Write the requirements*.lock files from pyproject.toml; UPGRADE=1 takes newer versions
+	@scripts/lock $(if $(UPGRADE),--upgrade)
+
+up: ## Start the local platform, with every function deployed before
+	@scripts/set-up base
+	@$(BIN)/churnstream up
+
+down: ## Stop the local platform; no process stays
+	@if [ -x $(BIN)/churnstream ]; then $(BIN)/churnstream down; else echo "nothing is installed, so nothing runs"; fi
+
+status: ## Say which functions run, where, and how far each has read
+	@scripts/set-up base
+	@$(BIN)/churnstream status
+
+clean: down ## Stop the platform and remove its data, build/ and the caches; .venv stays
+	@rm -rf .churnstream build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@find . -name __pycache__ -type d -not -path './.venv/*' -prune -exec rm -rf {} +

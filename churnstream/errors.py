@@ -1,0 +1,85 @@
+"""Every error the package raises by name; the class is the fact, the message is the sentence."""
+
+
+class ChurnstreamError(Exception):
+    """Something the caller can act on; the message says what, where and the next step."""
+
+
+class MissingSetting(ChurnstreamError):
+    """A setting that a part cannot do without is unset."""
+
+    def __init__(self, name: str, needed_by: str):
+        super().__init__(f"{needed_by} needs {name}, which is unset or empty; set it in project.yaml or the environment")
+        self.name = name
+
+
+class InvalidSetting(ChurnstreamError):
+    """A setting is there but cannot be used."""
+
+
+class UnknownCase(ChurnstreamError):
+    """No use case has this name."""
+
+
+class InvalidDefinition(ChurnstreamError):
+    """A use case or a feature is defined wrongly; raised while it loads, never while events flow."""
+
+
+class MalformedEvent(ChurnstreamError):
+    """One event does not fit its case's schema; it goes to the dead letters with this sentence."""
+
+
+class UnreadablePayload(ChurnstreamError):
+    """A whole payload could not be read as events or as a batch."""
+
+
+class UnknownVersion(ChurnstreamError):
+    """Bytes written in a layout that this version does not know."""
+
+
+class StorageFailed(ChurnstreamError):
+    """A write did not become durable; nothing of it may be acknowledged."""
+
+
+class FingerprintMismatch(ChurnstreamError):
+    """State or a model was made for other feature definitions than the running ones."""
+
+
+class InvalidModel(ChurnstreamError):
+    """A model artifact cannot be trusted or does not fit."""
+
+
+class NotEnoughData(ChurnstreamError):
+    """A training set is too small, or has one class only."""
+
+
+class UnknownFunction(ChurnstreamError):
+    """No function of this name is in the topology, or none is deployed."""
+
+
+class InvalidFunction(ChurnstreamError):
+    """A function cannot be served as it was deployed."""
+
+
+class PlatformFailed(ChurnstreamError):
+    """The local platform did not start, did not answer, or refused."""
+
+
+class AlreadyRunning(ChurnstreamError):
+    """Another supervisor serves this home."""
+
+
+class NotDrained(ChurnstreamError):
+    """A function had not read everything when the deadline passed; it goes on reading."""
+
+
+class NeedsCluster(ChurnstreamError):
+    """MLRun was asked for something that one machine cannot serve."""
+
+    def __init__(self, call: str, instead: str | None = None):
+        super().__init__(
+            f"{call} needs an MLRun cluster and this is one machine; "
+            + (f"{instead}, or " if instead else "")
+            + "set MLRUN_DBPATH to a cluster's API"
+        )
+        self.call = call

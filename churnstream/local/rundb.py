@@ -1,0 +1,126 @@
+"""MLRun without an API server: a run database in one file, put where MLRun looks for its own."""
+
+import abc
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+import mlrun
+import mlrun.db
+import mlrun.db.factory
+from dependency_injector import containers, providers
+from mlrun.db.base import RunDBInterface
+from mlrun.db.httpdb import HTTPRunDB
+
+from churnstream.errors import NeedsCluster
+from churnstream.local.rundb_address import ADDRESS
+from churnstream.local.rundb_features import Features
+from churnstream.local.rundb_functions import Deployer
+from churnstream.local.rundb_projects import Projects
+from churnstream.local.rundb_runs import Runs
+from churnstream.local.rundb_store import ObjectStore
+
+__all__ = ["Deployer", "LocalRunDB", "NoDeployer", "activate", "configure_mlrun"]
+
+Database = TypeVar("Database", bound=type)
+
+INSTEAD = {
+    "submit_job": "pass local=True to run the job in this process",
+    "submit_workflow": 'pass engine="local" to run the workflow in this process',
+    "submit_pipeline": 'pass engine="local" to run the workflow in this process',
+    "remote_builder": "no image is built on one machine; install what the function needs into this environment",
+    "get_builder_status": "no image is built on one machine; run the function with local=True",
+    "create_project_secrets": "put the secret into the environment, where mlrun.get_secret_or_env finds it",
+    "list_hub_sources": "give the function as a file or a function.yaml instead of a hub:// address",
+    "get_hub_source": "give the function as a file or a function.yaml instead of a hub:// address",
+}
+
+
+def refuse_the_rest(database: Database) -> Database:
+    """Give every call of MLRun's interface that the class lacks a refusal that names the call."""
+    for known in (HTTPRunDB, RunDBInterface):
+        for name, member in vars(known).items():
+            ours = next((vars(each)[name] for each in database.__mro__ if name in vars(each)), None)
+            missing = ours is None or ours is vars(RunDBInterface).get(name)
+            if callable(member) and missing and not name.startswith("_"):
+                setattr(database, name, _refusal(name))
+    return abc.update_abstractmethods(database)
+
+
+def _refusal(call: str) -> Callable[..., NoReturn]:
+    def refuse(self: Any, *_: Any, **__: Any) -> NoReturn:
+        raise NeedsCluster(call, INSTEAD.get(call))
+
+    refuse.__name__ = call
+    refuse.__doc__ = "Raises NeedsCluster: one machine has nothing that could serve it."
+    return refuse
+
+
+@refuse_the_rest
+class LocalRunDB(Projects, Runs, Features, RunDBInterface):
+    """MLRun's run database over one SQLite file; a call that only a cluster can serve raises NeedsCluster."""
+
+    kind = "sqlite"
+
+    def __init__(self, url: str, store: ObjectStore, deployer: Deployer):
+        self.url = url
+        self.store = store
+        self.deployer = deployer
+
+    def connect(self, secrets: Any = None) -> "LocalRunDB":
+        """Itself; there is nothing to connect to."""
+        return self
+
+
+class NoDeployer:
+    """Stands where nothing can be deployed, such as inside a deployed function; every call says so."""
+
+    def deploy(self, project: str, name: str, function: dict[str, Any]) -> dict[str, Any]:
+        """Raises NeedsCluster."""
+        raise NeedsCluster(
+            "deploying from inside a function", "deploy from a notebook after churnstream.connect()"
+        )
+
+    def state(self, project: str, name: str) -> dict[str, Any]:
+        """Raises NeedsCluster."""
+        raise NeedsCluster("the state of functions from inside a function", "ask `churnstream status`")
+
+    def delete(self, project: str, name: str) -> None:
+        """Raises NeedsCluster."""
+        raise NeedsCluster("deleting functions from inside a function", "delete from a notebook")
+
+    def logs(self, project: str, name: str, offset: int) -> tuple[bytes, int]:
+        """Raises NeedsCluster."""
+        raise NeedsCluster("logs of functions from inside a function", "ask `churnstream logs NAME`")
+
+
+def activate(path: Path, deployer: Deployer | None = None) -> None:
+    """Make this file MLRun's run database in this process, and the deployer what `fn.deploy()` reaches.
+
+    It may be called again with another file or deployer. Raises StorageFailed and UnknownVersion.
+    """
+    local = providers.Factory(LocalRunDB, store=ObjectStore(path), deployer=deployer or NoDeployer())
+
+    @containers.override(mlrun.db.factory.RunDBContainer)
+    class Local(containers.DeclarativeContainer):
+        run_db = local
+
+    # The factory copies its container when it is made, which is before this when MLRun was used before connecting.
+    mlrun.db.factory.RunDBFactory()._rundb_container.run_db.override(local)
+    mlrun.mlconf.dbpath = ADDRESS
+    mlrun.db.get_run_db(ADDRESS, force_reconnect=True)
+
+
+def configure_mlrun(artifact_path: str, log_level: str = "WARNING") -> None:
+    """Set MLRun up for one machine: quiet, offline, deployments polled without pauses.
+
+    `artifact_path` is a folder; MLRun puts the project's name where it says `{{project}}`.
+    """
+    settings = mlrun.mlconf
+    settings.artifact_path = artifact_path
+    settings.log_level = log_level
+    mlrun.utils.logger.set_logger_level(log_level)
+    settings.httpdb.logs.nuclio.pull_deploy_status_default_interval = 0
+    settings.httpdb.nuclio.default_service_type = "NodePort"  # addresses of functions are then plain http
+    settings.force_run_local = "auto"
+    settings.mock_nuclio_deployment = ""

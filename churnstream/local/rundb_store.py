@@ -1,0 +1,239 @@
+"""MLRun's objects in one SQLite file: versions, tags and logs, for many threads and processes at once."""
+
+import json
+import os
+import sqlite3
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import mlrun
+from mlrun.utils import dict_to_json
+
+from churnstream.errors import StorageFailed, UnknownVersion
+
+LAYOUT = 1
+WAIT_FOR_LOCK_S = 30.0
+LATEST = "latest"
+
+SCHEMA = """
+create table if not exists objects(
+    kind text not null, project text not null, name text not null, uid text not null, iter integer not null,
+    tree text not null, best integer not null, created text not null, updated text not null, body text not null,
+    primary key(kind, project, name, uid, iter));
+create table if not exists tags(
+    kind text not null, project text not null, name text not null, tag text not null,
+    uid text not null, iter integer not null,
+    primary key(kind, project, name, tag, uid, iter)) without rowid;
+create table if not exists logs(
+    project text not null, uid text not null, part integer not null, body blob not null,
+    primary key(project, uid, part)) without rowid;
+"""
+
+SELECT = """select kind, project, name, uid, iter, tree, best, created, updated, body,
+    coalesce((select json_group_array(tag) from tags t where t.kind = o.kind and t.project = o.project
+              and t.name = o.name and t.uid = o.uid and t.iter = o.iter), '[]') from objects o"""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One stored version of an object; `created` and `updated` are ISO 8601 in UTC, `body` is the caller's own copy."""
+
+    kind: str
+    project: str
+    name: str
+    uid: str
+    iter: int
+    tree: str
+    best: bool
+    created: str
+    updated: str
+    body: dict[str, Any]
+    tags: tuple[str, ...]
+
+
+def plain(thing: Any) -> dict[str, Any]:
+    """The dictionary of an MLRun object, of a schema, or a dictionary itself."""
+    if isinstance(thing, dict):
+        return thing
+    return dict(thing.to_dict() if hasattr(thing, "to_dict") else thing.dict())
+
+
+def active(project: str | None) -> str:
+    """The project asked for, or MLRun's active one."""
+    return project or str(mlrun.mlconf.active_project)
+
+
+def now() -> str:
+    """This instant, ISO 8601 in UTC to the microsecond."""
+    return datetime.now(UTC).isoformat(timespec="microseconds")
+
+
+class ObjectStore:
+    """Objects by (kind, project, name, uid, iteration), newest first, each with its tags.
+
+    Every write is one transaction that survives `kill -9`. Threads and forked processes each get their own
+    connection. Raises StorageFailed when the file cannot be opened or stays locked for 30 s, and UnknownVersion
+    when a newer Churnstream wrote it.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        self._mine = threading.local()
+        layout = self._connection().execute("pragma user_version").fetchone()[0]
+        if layout > LAYOUT:
+            raise UnknownVersion(
+                f"{path} has layout {layout} and this version reads up to {LAYOUT}; upgrade churnstream"
+            )
+        if layout < LAYOUT:
+            with self.transaction() as db:
+                for statement in SCHEMA.split(";\n"):
+                    db.execute(statement)
+                db.execute(f"pragma user_version = {LAYOUT}")
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """One write transaction; inside another one of the same thread it joins that one."""
+        db = self._connection()
+        if db.in_transaction:
+            yield db
+            return
+        try:
+            db.execute("begin immediate")
+        except sqlite3.Error as cause:
+            raise StorageFailed(f"cannot write to the run database {self.path}: {cause}") from cause
+        try:
+            yield db
+            db.execute("commit")
+        except BaseException:
+            if db.in_transaction:
+                db.execute("rollback")
+            raise
+
+    def put(
+        self,
+        kind: str,
+        project: str,
+        name: str,
+        body: dict[str, Any],
+        *,
+        uid: str = "",
+        iter: int = 0,
+        tree: str = "",
+        tags: Iterable[str] = (),
+    ) -> None:
+        """Write one version, replacing the one of the same uid and iteration, and move the tags to it."""
+        at = now()
+        with self.transaction() as db:
+            db.execute(
+                "insert into objects values(?,?,?,?,?,?,0,?,?,?) on conflict do update set"
+                " tree = excluded.tree, updated = excluded.updated, body = excluded.body",
+                (kind, project, name, uid, iter, tree, at, at, dict_to_json(body)),
+            )
+            for tag in tags:
+                self.tag(kind, project, name, uid, iter, tag)
+
+    def find(
+        self,
+        kind: str,
+        project: str = "*",
+        name: str | None = None,
+        *,
+        tag: str | None = None,
+        **columns: Any,
+    ) -> list[Row]:
+        """The versions whose columns (uid, iter, tree, best) have these values, newest first; None matches any."""
+        terms: dict[str, Any] = {"kind": kind, "name": name, **columns}
+        if project != "*":
+            terms["project"] = project
+        terms = {column: value for column, value in terms.items() if value is not None}
+        where = " and ".join(f"o.{column} = ?" for column in terms)
+        values = list(terms.values())
+        if tag is not None:
+            where += (
+                " and exists (select 1 from tags t where t.kind = o.kind and t.project = o.project"
+                " and t.name = o.name and t.uid = o.uid and t.iter = o.iter and t.tag = ?)"
+            )
+            values.append(tag)
+        rows = self._connection().execute(f"{SELECT} where {where} order by updated desc, rowid desc", values)
+        return [
+            Row(*row[:6], bool(row[6]), row[7], row[8], json.loads(row[9]), tuple(json.loads(row[10])))
+            for row in rows.fetchall()
+        ]
+
+    def remove(self, rows: Iterable[Row]) -> None:
+        """Delete these versions and their tags."""
+        with self.transaction() as db:
+            for row in rows:
+                version = (row.kind, row.project, row.name, row.uid, row.iter)
+                for table in ("objects", "tags"):
+                    db.execute(
+                        f"delete from {table} where kind=? and project=? and name=? and uid=? and iter=?",
+                        version,
+                    )
+
+    def tag(self, kind: str, project: str, name: str, uid: str, iter: int, tag: str) -> None:
+        """Move a tag to this version; the iterations of one run (one tree) may carry the same tag together."""
+        with self.transaction() as db:
+            db.execute(
+                "delete from tags where kind=? and project=? and name=? and tag=? and (iter = ? or (uid, iter) not in"
+                " (select uid, iter from objects o where o.kind = tags.kind and o.project = tags.project"
+                "  and o.name = tags.name and o.tree <> '' and o.tree = (select tree from objects p where"
+                "  p.kind = tags.kind and p.project = tags.project and p.name = tags.name and p.uid=? and p.iter=?)))",
+                (kind, project, name, tag, iter, uid, iter),
+            )
+            db.execute("insert into tags values(?,?,?,?,?,?)", (kind, project, name, tag, uid, iter))
+
+    def untag(self, row: Row, tag: str | None = None) -> None:
+        """Take one tag off a version, or all of them."""
+        with self.transaction() as db:
+            db.execute(
+                "delete from tags where kind=? and project=? and name=? and uid=? and iter=? and tag = coalesce(?, tag)",
+                (row.kind, row.project, row.name, row.uid, row.iter, tag),
+            )
+
+    def mark_best(self, row: Row) -> None:
+        """Make this the best iteration of its run (its tree)."""
+        with self.transaction() as db:
+            db.execute(
+                "update objects set best = (uid = ? and iter = ?) where kind=? and project=? and name=? and tree=?",
+                (row.uid, row.iter, row.kind, row.project, row.name, row.tree),
+            )
+
+    def append_log(self, project: str, uid: str, body: bytes, afresh: bool) -> None:
+        """Add to the log of a run, or begin it afresh."""
+        with self.transaction() as db:
+            if afresh:
+                db.execute("delete from logs where project=? and uid=?", (project, uid))
+            part = "select coalesce(max(part), 0) + 1 from logs where project=? and uid=?"
+            db.execute(f"insert into logs values(?,?,({part}),?)", (project, uid, project, uid, body))
+
+    def read_log(self, project: str, uid: str) -> bytes:
+        """The whole log of a run; empty when it wrote none."""
+        parts = self._connection().execute(
+            "select body from logs where project=? and uid=? order by part", (project, uid)
+        )
+        return b"".join(body for (body,) in parts.fetchall())
+
+    def remove_logs(self, project: str, uid: str | None = None) -> None:
+        """Delete the log of one run, or every log of the project."""
+        with self.transaction() as db:
+            db.execute("delete from logs where project=? and uid = coalesce(?, uid)", (project, uid))
+
+    def _connection(self) -> sqlite3.Connection:
+        # SQLite connections must not cross a fork, and workers are forked.
+        if getattr(self._mine, "pid", None) != os.getpid():
+            try:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                db = sqlite3.connect(self.path, timeout=WAIT_FOR_LOCK_S, isolation_level=None)
+                db.execute("pragma journal_mode = wal")
+                db.execute("pragma synchronous = full")
+            except (OSError, sqlite3.Error) as cause:
+                raise StorageFailed(f"cannot open the run database {self.path}: {cause}") from cause
+            self._mine.db, self._mine.pid = db, os.getpid()
+        connection: sqlite3.Connection = self._mine.db
+        return connection

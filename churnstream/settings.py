@@ -1,0 +1,75 @@
+"""Settings: a frozen value made once from an environment, past which nobody asks the environment again."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+from churnstream.errors import InvalidSetting, MissingSetting
+
+DEFAULT_PROJECT = "churnstream"
+DEFAULT_CASE = "first_day"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a function is told from outside.
+
+    ``streams`` and ``tables`` are addresses: ``embedded://<folder>``; the archive of Parquet files lies in ``archive``.
+    """
+
+    project: str
+    case: str
+    streams: str
+    tables: str
+    archive: Path
+    flush_rows: int = 250_000
+    flush_age: timedelta = timedelta(seconds=10)
+
+
+def read_settings(environment: Mapping[str, str]) -> Settings:
+    """Settings from ``environment`` (CHURNSTREAM_*); raises MissingSetting or InvalidSetting.
+
+    On a laptop CHURNSTREAM_HOME is enough: streams, tables and the archive then lie in ``<home>/data/<project>/<case>``.
+    """
+    project = environment.get("CHURNSTREAM_PROJECT") or DEFAULT_PROJECT
+    case = environment.get("CHURNSTREAM_CASE") or DEFAULT_CASE
+    home = environment.get("CHURNSTREAM_HOME")
+    folder = Path(home) / "data" / project / case if home else None
+
+    def address(name: str) -> str:
+        given = environment.get(name) or (f"embedded://{folder}" if folder else "")
+        if not given:
+            raise MissingSetting(name, needed_by=f"the project {project}")
+        return given
+
+    return Settings(
+        project=project,
+        case=case,
+        streams=address("CHURNSTREAM_STREAMS"),
+        tables=address("CHURNSTREAM_TABLES"),
+        archive=_archive(environment.get("CHURNSTREAM_ARCHIVE"), folder),
+        flush_rows=int(_positive(environment, "CHURNSTREAM_FLUSH_ROWS", 250_000)),
+        flush_age=timedelta(seconds=_positive(environment, "CHURNSTREAM_FLUSH_SECONDS", 10)),
+    )
+
+
+def _archive(given: str | None, folder: Path | None) -> Path:
+    if given:
+        return Path(given)
+    if folder is None:
+        raise MissingSetting("CHURNSTREAM_ARCHIVE", needed_by="the Parquet archive")
+    return folder / "parquet"
+
+
+def _positive(environment: Mapping[str, str], name: str, default: float) -> float:
+    given = environment.get(name)
+    if not given:
+        return default
+    try:
+        value = float(given)
+    except ValueError as cause:
+        raise InvalidSetting(f"{name} is {given!r}, which is no number") from cause
+    if not value > 0:
+        raise InvalidSetting(f"{name} is {given}; it must be above 0")
+    return value

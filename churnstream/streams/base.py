@@ -1,0 +1,79 @@
+"""What every stream keeps its word on.
+
+A stream has shards, numbered from 0. A shard is an ordered log of records; the first has offset 0, each next one more. A record
+carries one event or a batch of rows as bytes; adapters never look inside. Order holds within a shard, and so per key.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from churnstream.records import Delivered, Record
+
+
+class StreamReader(Protocol):
+    """Reads any shard from any offset; never changes a stream. A stream that nobody has written yet is empty."""
+
+    shards: int
+
+    def read(self, shard: int, offset: int, max_records: int = 64, max_bytes: int = 8_000_000) -> Sequence[Delivered]:
+        """The records from ``offset`` on, in order; at least one when there is one, whatever its size."""
+        ...
+
+    def end(self, shard: int) -> int:
+        """The offset that the next record will get."""
+        ...
+
+    def rows(self, shard: int, offset: int | None = None) -> int:
+        """How many rows stand before ``offset``; before the end when it is None."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Positions(Protocol):
+    """How far one function has read each shard of the streams it reads."""
+
+    def get(self, stream: str, shard: int) -> int:
+        """The offset of the next record to apply; 0 when none was."""
+        ...
+
+    def advance(self, stream: str, shard: int, next_offset: int) -> None:
+        """Move forward, durably; a position behind the present one changes nothing."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Unit(Protocol):
+    """One unit of work: the effects of one record (or one request), durable together with the position behind it, or not at all.
+
+    Used as a context manager: leaving it normally commits, leaving it by an exception keeps nothing. ``commit`` raises
+    StorageFailed when the effects did not become durable; then none of them may be acknowledged.
+    """
+
+    replayed: bool
+    """True when this function has applied the record already: the caller leaves at once, and nothing is done twice."""
+
+    def append(self, stream: str, record: Record) -> None:
+        """Append to an output stream, in the shard of the record's key (of the record being applied when it has no key)."""
+        ...
+
+    def put(self, table: str, key: str, value: bytes) -> None: ...
+
+    def stored(self, table: str, key: str) -> bytes | None:
+        """What this function has stored durably under ``key``, before this unit."""
+        ...
+
+    def refuse(self, reason: str, payload: bytes, row: int | None = None) -> None:
+        """Send what cannot be applied to the dead letters, with a sentence, its source and its position."""
+        ...
+
+    def count(self, outcome: str, rows: int) -> None:
+        """Account for rows of the source: ``applied``, ``duplicate``, ``late`` or ``invalid``."""
+        ...
+
+    def commit(self) -> None: ...
+
+    def __enter__(self) -> "Unit": ...
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None: ...

@@ -1,0 +1,151 @@
+"""Streams on one machine: each shard of a stream lies in the journal of the function that writes it."""
+
+import json
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+from time import perf_counter
+
+from churnstream.errors import StorageFailed
+from churnstream.journal import Changes, Journal
+from churnstream.records import Delivered, Record, shard_of
+
+DEAD_LETTERS = "dead-letters"
+
+
+def journal_path(folder: Path, function: str, shard: int) -> Path:
+    """Where the journal of (function, shard) lies in the folder of a project's case."""
+    return folder / function / f"{shard:02d}.db"
+
+
+class Journals:
+    """The journals of one function, opened when first needed."""
+
+    def __init__(self, folder: Path, function: str, shards: int, writable: bool = False):
+        self.shards = shards
+        self._folder, self._function, self._writable = folder, function, writable
+        self._open: dict[int, Journal] = {}
+        self.owed = timedelta(0)  # time spent committing, which only the next commit can write down
+
+    def __getitem__(self, shard: int) -> Journal:
+        journal = self._open.get(shard)
+        if journal is None:
+            if not 0 <= shard < self.shards:
+                raise StorageFailed(f"{self._function} has shards 0 to {self.shards - 1}; there is no shard {shard}")
+            journal = Journal(journal_path(self._folder, self._function, shard), self._writable)
+            self._open[shard] = journal
+        return journal
+
+    def close(self) -> None:
+        for journal in self._open.values():
+            journal.close()
+        self._open.clear()
+
+
+class EmbeddedStream:
+    """Reads one stream from the journals of its writer."""
+
+    def __init__(self, journals: Journals, name: str):
+        self.shards = journals.shards
+        self._journals, self._name = journals, name
+
+    def read(self, shard: int, offset: int, max_records: int = 64, max_bytes: int = 8_000_000) -> Sequence[Delivered]:
+        return self._journals[shard].read(self._name, shard, offset, max_records, max_bytes)
+
+    def end(self, shard: int) -> int:
+        return self._journals[shard].end(self._name)
+
+    def rows(self, shard: int, offset: int | None = None) -> int:
+        return self._journals[shard].rows(self._name, offset)
+
+    def close(self) -> None:
+        self._journals.close()
+
+
+class EmbeddedPositions:
+    """How far a function has read, as its own journals say."""
+
+    def __init__(self, journals: Journals, clock: Callable[[], datetime]):
+        self._journals, self._clock = journals, clock
+
+    def get(self, stream: str, shard: int) -> int:
+        return self._journals[shard].position(stream, shard)
+
+    def advance(self, stream: str, shard: int, next_offset: int) -> None:
+        self._journals[shard].write(Changes(positions={(stream, shard): next_offset}), self._clock())
+
+    def close(self) -> None:
+        self._journals.close()
+
+
+class EmbeddedUnit:
+    """A unit of work over a function's journals: one transaction for a record of a stream, one a shard touched for a request.
+
+    ``shard`` and ``offset`` are those of the record being applied; both None for a request or a producer.
+    """
+
+    def __init__(
+        self, journals: Journals, source: str, shard: int | None, offset: int | None, clock: Callable[[], datetime]
+    ):
+        self._journals, self._source, self._shard, self._offset, self._clock = journals, source, shard, offset, clock
+        self._changes: dict[int, Changes] = {}
+        self._began = perf_counter()
+        self.replayed = shard is not None and offset is not None and offset < journals[shard].position(source, shard)
+
+    def append(self, stream: str, record: Record) -> None:
+        self._in(record.key).appends.append((stream, record))
+
+    def put(self, table: str, key: str, value: bytes) -> None:
+        self._in(key).puts.setdefault(table, {})[key] = value
+
+    def stored(self, table: str, key: str) -> bytes | None:
+        return self._journals[self._shard_for(key)].get(table, key)
+
+    def refuse(self, reason: str, payload: bytes, row: int | None = None) -> None:
+        letter = {
+            "reason": reason,
+            "source": self._source,
+            "shard": self._shard,
+            "offset": self._offset,
+            "row": row,
+            "refused_at": self._clock().isoformat(),
+            "payload": payload.decode("utf-8", "backslashreplace"),
+        }
+        record = Record(json.dumps(letter).encode(), headers={"content-type": "application/json"})
+        self._at(self._shard or 0).appends.append((DEAD_LETTERS, record))
+
+    def count(self, outcome: str, rows: int) -> None:
+        self._at(self._shard or 0).count(self._source, outcome, rows)
+
+    def produced(self, producer: str, sequence: int, key: str) -> None:
+        """Note that ``producer`` has appended up to ``sequence`` in the shard of ``key``, so that it need not again."""
+        self._in(key).producers[producer] = sequence
+
+    def commit(self) -> None:
+        if self._shard is not None and self._offset is not None:
+            self._at(self._shard).positions[self._source, self._shard] = self._offset + 1
+        if not self._changes:
+            return
+        first = self._changes[min(self._changes)]
+        began_commit = perf_counter()
+        first.busy[self._source] = timedelta(seconds=began_commit - self._began) + self._journals.owed
+        for shard, changes in self._changes.items():
+            self._journals[shard].write(changes, self._clock())
+        self._journals.owed = timedelta(seconds=perf_counter() - began_commit)
+        self._changes = {}
+
+    def __enter__(self) -> "EmbeddedUnit":
+        return self
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        if kind is None and not self.replayed:
+            self.commit()
+
+    def _shard_for(self, key: str) -> int:
+        return self._shard if self._shard is not None else shard_of(key, self._journals.shards)
+
+    def _in(self, key: str) -> Changes:
+        return self._at(self._shard_for(key))
+
+    def _at(self, shard: int) -> Changes:
+        return self._changes.setdefault(shard, Changes())

@@ -1,0 +1,44 @@
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# The same examples in every run: a test that fails does so for everyone.
+hypothesis.settings.register_profile("churnstream", deadline=None, derandomize=True, database=None)
+hypothesis.settings.load_profile("churnstream")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A home of the test run's own, so that no test meets the developer's platform, cluster or settings."""
+    home = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        for name in os.environ:
+            if name.startswith(("CHURNSTREAM_", "MLRUN_", "V3IO_")) and name != "CHURNSTREAM_DATA":
+                patch.delenv(name)
+        patch.setenv("CHURNSTREAM_HOME", str(home))
+        yield home
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The project's folder."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Callable[[str], Path]:
+    """``real_data("dodge_mud_plays.parquet")`` is the path of a file of real data; the test skips where there is none."""
+
+    def find(name: str) -> Path:
+        folder = Path(os.environ.get("CHURNSTREAM_DATA") or ROOT / "data")
+        path = folder / name
+        if not path.is_file():
+            pytest.skip(f"{name} is not in CHURNSTREAM_DATA, nor in data/")
+        return path
+
+    return find

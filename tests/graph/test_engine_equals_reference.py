@@ -1,0 +1,200 @@
+"""The fast engine against the slow exact answer, at every event, over histories that nobody would wish for."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from math import isclose, isnan
+
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from churnstream.codecs import schema
+from churnstream.features.definitions import Attribute, Feature, FeatureTable, Op
+from churnstream.features.reference import Observed, feature_vector
+from churnstream.graph.engine import StateReader, WindowEngine
+from churnstream.usecases.case import EventType, Field, Kind, SilenceLabel, UseCase
+
+START = datetime(2026, 3, 1, tzinfo=UTC)
+EXACT = (Op.COUNT, Op.SUM, Op.MIN, Op.MAX, Op.LAST_AT)
+SPANS = {"1h": timedelta(hours=1), "5h": timedelta(hours=5)}
+
+
+def every_op(event: str, field: str) -> tuple[Feature, ...]:
+    return tuple(
+        Feature(f"{event}_{op}_{suffix}", event, None if op in (Op.COUNT, Op.LAST_AT) else field, op, span, "", "")
+        for suffix, span in SPANS.items()
+        for op in Op
+    )
+
+
+def tiny_case(requires: str | None) -> UseCase:
+    return UseCase(
+        name="tiny",
+        title="Tiny",
+        events=(
+            EventType("hello", (Field("rank", Kind.NUMBER),)),
+            EventType("buy", (Field("amount", Kind.NUMBER),)),
+            EventType("look", (Field("seconds", Kind.NUMBER),)),
+        ),
+        features=FeatureTable(
+            anchor="buy",
+            requires=requires,
+            lateness=timedelta(minutes=30),
+            features=(
+                Attribute("rank", "hello", "rank", "", "", default=-1.0),
+                *every_op("buy", "amount"),
+                *every_op("look", "seconds"),
+            ),
+        ),
+        label=SilenceLabel("buy", timedelta(days=1)),
+        serving_events=("buy", "look"),
+        decision=timedelta(hours=5),
+        example={},
+    )
+
+
+FIELD = {"hello": "rank", "buy": "amount", "look": "seconds"}
+
+arrivals = st.lists(
+    st.tuples(
+        st.sampled_from(["ann", "bob", "eve"]),
+        st.sampled_from(["hello", "buy", "look", "look"]),
+        st.one_of(st.integers(0, 8 * 60).map(lambda minutes: minutes * 60_000_000), st.integers(0, 8 * 3_600_000_000)),
+        st.one_of(st.just(100.10), st.integers(0, 10**7).map(lambda cents: cents / 100), st.floats(0, 1e9)),
+    ),
+    max_size=60,
+)
+
+
+def batch_of(case: UseCase, rows: Sequence[tuple[str, str, int, float]]) -> pa.RecordBatch:
+    columns = {
+        "user_id": [who for who, _, _, _ in rows],
+        "event_type": pa.DictionaryArray.from_arrays(
+            pa.array([case.event_names.index(event) for _, event, _, _ in rows], pa.int8()), pa.array(case.event_names)
+        ),
+        "event_time": pa.array([START + timedelta(microseconds=at) for _, _, at, _ in rows], pa.timestamp("us", tz="UTC")),
+    }
+    for name in FIELD.values():
+        columns[name] = pa.array([value if FIELD[event] == name else None for _, event, _, value in rows], pa.float64())
+    return pa.RecordBatch.from_pydict(columns, schema=schema(case))
+
+
+def assert_equal(case: UseCase, got: Sequence[float] | None, wanted: Sequence[float] | None) -> None:
+    assert (got is None) == (wanted is None)
+    if got is None or wanted is None:
+        return
+    for feature, mine, theirs in zip(case.features.features, got, wanted, strict=True):
+        if isnan(theirs):
+            assert isnan(mine), feature.name
+        elif isinstance(feature, Attribute) or feature.op in EXACT:
+            assert mine == theirs, feature.name
+        else:
+            scale = max(abs(theirs), 1e-9 if feature.op is Op.VAR else 0.0)
+            assert isclose(mine, theirs, rel_tol=1e-9, abs_tol=1e-9 * scale + variance_floor(feature, wanted, case)), feature.name
+
+
+def variance_floor(feature: Feature, vector: Sequence[float], case: UseCase) -> float:
+    """Amounts that are all equal leave a variance of rounding only: what counts is its size beside the squared amounts."""
+    if feature.op is not Op.VAR:
+        return 0.0
+    largest = vector[case.features.names.index(feature.name.replace("_var_", "_max_"))]
+    return 1e-15 * largest * largest
+
+
+@pytest.mark.parametrize("requires", [None, "hello"])
+@given(rows=arrivals, cuts=st.lists(st.integers(0, 60), max_size=4), restart=st.booleans())
+@settings(max_examples=200, deadline=None)
+def test_the_engine_equals_the_reference_after_every_event(
+    requires: str | None, rows: list[tuple[str, str, int, float]], cuts: list[int], restart: bool
+) -> None:
+    case = tiny_case(requires)
+    engine, stored = WindowEngine(case), {}
+    applied: dict[str, list[Observed]] = {}
+    newest: dict[str, datetime] = {}
+    bounds = sorted({0, len(rows), *(cut for cut in cuts if cut < len(rows))})
+    for start, end in zip(bounds, bounds[1:], strict=False):
+        done = engine.apply(batch_of(case, rows[start:end]))
+        stored.update(done.states)
+        vectors = dict(zip((start + row for row in done.emitted.tolist()), done.vectors, strict=True))
+        late = {start + row for row in done.late.tolist()}
+        for place in range(start, end):
+            who, event, offset, value = rows[place]
+            at = START + timedelta(microseconds=offset)
+            behind = who in newest and at < newest[who] - case.features.lateness
+            assert behind == (place in late)
+            if behind:
+                continue
+            newest[who] = max(at, newest.get(who, at))
+            applied.setdefault(who, []).append(Observed(event, at, {FIELD[event]: value}))
+            wanted = feature_vector(case.features, applied[who], newest[who])
+            assert_equal(case, vectors.get(place), wanted if event in case.serving_events else None)
+        if restart:
+            engine = WindowEngine(case)
+            engine.restore(stored.items())
+    reader = StateReader(case)
+    for who, history in applied.items():
+        wanted = feature_vector(case.features, history, newest[who])
+        assert_equal(case, reader.vector(stored[who]), wanted)
+        assert_equal(case, engine.vector(who), wanted)
+        assert reader.newest(stored[who]) == newest[who]
+
+
+def test_seven_equal_amounts_have_no_variance() -> None:
+    case = tiny_case(None)
+    engine = WindowEngine(case)
+    engine.apply(batch_of(case, [("ann", "buy", minute * 60_000_000, 100.10) for minute in range(7)]))
+    vector = engine.vector("ann")
+    assert vector is not None
+    assert 0.0 <= vector[case.features.names.index("buy_var_1h")] < 1e-20
+
+
+def test_an_event_at_the_end_of_the_window_does_not_count() -> None:
+    # buy at 00:00, looks at 00:59:59.999999 (inside the hour) and at 01:00 (outside)
+    case = tiny_case(None)
+    engine = WindowEngine(case)
+    hour = 3_600_000_000
+    engine.apply(batch_of(case, [("ann", "buy", 0, 1.0), ("ann", "look", hour - 1, 5.0), ("ann", "look", hour, 7.0)]))
+    vector = engine.vector("ann")
+    assert vector is not None
+    assert vector[case.features.names.index("look_sum_1h")] == 5.0
+    assert vector[case.features.names.index("look_sum_5h")] == 12.0
+
+
+def test_a_late_bet_does_not_reopen_a_closed_window() -> None:
+    # buy at 00:00; a look at 03:00 makes one at 02:29 late (more than 30 minutes behind), one at 02:30 not
+    case = tiny_case(None)
+    engine = WindowEngine(case)
+    minute = 60_000_000
+    done = engine.apply(
+        batch_of(case, [("ann", "buy", 0, 1.0), ("ann", "look", 180 * minute, 1.0), ("ann", "look", 149 * minute, 1.0), ("ann", "look", 150 * minute, 1.0)])
+    )
+    assert done.late.tolist() == [2]
+
+
+def test_one_customers_wrong_clock_makes_nobody_else_late() -> None:
+    case = tiny_case(None)
+    done = WindowEngine(case).apply(batch_of(case, [("eve", "buy", 8 * 3_600_000_000, 1.0), ("ann", "buy", 0, 1.0)]))
+    assert done.late.tolist() == []
+
+
+def test_state_of_other_features_is_refused() -> None:
+    from churnstream.errors import FingerprintMismatch
+
+    engine = WindowEngine(tiny_case(None))
+    stored = engine.apply(batch_of(tiny_case(None), [("ann", "buy", 0, 1.0)])).states
+    with pytest.raises(FingerprintMismatch, match="replay the archive"):
+        WindowEngine(tiny_case("hello")).restore(stored.items())
+
+
+def test_events_that_wait_for_an_anchor_are_kept_for_as_long_as_it_may_come() -> None:
+    # 400 looks between 00:20 and 00:50 and no purchase yet; then the purchase of 00:20:30 arrives, just inside the lateness
+    case = tiny_case(None)
+    engine = WindowEngine(case)
+    second = 1_000_000
+    looks = [("ann", "look", (20 * 60 + place * 4) * second, 1.0) for place in range(450)]
+    engine.apply(batch_of(case, looks))
+    engine.apply(batch_of(case, [("ann", "buy", (20 * 60 + 30) * second, 1.0)]))
+    vector = engine.vector("ann")
+    assert vector is not None
+    assert vector[case.features.names.index("look_count_1h")] == sum(at >= (20 * 60 + 30) * second for _, _, at, _ in looks)
