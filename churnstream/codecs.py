@@ -64,7 +64,9 @@ def encode_batch(batch: pa.RecordBatch) -> bytes:
     """Arrow IPC bytes of one batch, with the version of this layout in its schema."""
     metadata = dict(batch.schema.metadata or {}) | {VERSION_KEY: VERSION.encode()}
     sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, batch.schema.with_metadata(metadata), options=pa.ipc.IpcWriteOptions(compression="lz4")) as writer:
+    with pa.ipc.new_stream(
+        sink, batch.schema.with_metadata(metadata), options=pa.ipc.IpcWriteOptions(compression="lz4")
+    ) as writer:
         writer.write_batch(batch.replace_schema_metadata(metadata))
     return bytes(sink.getvalue().to_pybytes())
 
@@ -130,7 +132,9 @@ class EventDecoder:
                 unreadable += not isinstance(cause, msgspec.ValidationError)
                 refused.append(Refused(row, str(MalformedEvent(_sentence(cause))), item))
         if unreadable == len(items):
-            raise UnreadablePayload(f"nothing in the body could be read as JSON: {refused[0].reason}" if refused else "the body is empty")
+            raise UnreadablePayload(
+                f"nothing in the body could be read as JSON: {refused[0].reason}" if refused else "the body is empty"
+            )
         return self._checked(events, rows, refused, lambda row: items[row])
 
     def _checked(self, events: Sequence[Any], rows: list[int], refused: list[Refused], payload: Any) -> Decoded:
@@ -195,7 +199,9 @@ def _unparsed(body: Any) -> list[bytes]:
     if isinstance(body, Mapping):
         body = [body]
     if not isinstance(body, list):
-        raise UnreadablePayload(f"the body is a JSON {type(body).__name__}; send one event, an array of events, or one event a line")
+        raise UnreadablePayload(
+            f"the body is a JSON {type(body).__name__}; send one event, an array of events, or one event a line"
+        )
     if not body:
         raise UnreadablePayload("the body is an empty array: there is no event in it")
     return [_json(each) for each in body]

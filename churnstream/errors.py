@@ -49,6 +49,14 @@ class InvalidModel(ChurnstreamError):
     """A model artifact cannot be trusted or does not fit."""
 
 
+class BadRequest(ChurnstreamError):
+    """A request for a prediction cannot be understood."""
+
+
+class UnknownCustomer(ChurnstreamError):
+    """No features are known for this customer."""
+
+
 class NotEnoughData(ChurnstreamError):
     """A training set is too small, or has one class only."""
 

@@ -123,7 +123,11 @@ class Journal:
     def activity(self) -> dict[str, tuple[datetime, datetime, timedelta]]:
         """source -> (first, last, busy): when work on the source began, last ended, and how long it took in all."""
         with self._reading("activity") as connection:
-            found = [] if connection is None else connection.execute("SELECT source, first_us, last_us, busy_us FROM activity").fetchall()
+            found = (
+                []
+                if connection is None
+                else connection.execute("SELECT source, first_us, last_us, busy_us FROM activity").fetchall()
+            )
         return {
             source: (EPOCH + timedelta(microseconds=first), EPOCH + timedelta(microseconds=last), timedelta(microseconds=busy))
             for source, first, last, busy in found
@@ -146,7 +150,9 @@ class Journal:
                     connection.execute("ROLLBACK")
                 self._logs.clear()
                 self._tables.clear()
-                raise StorageFailed(f"the journal {self.path} could not be written ({cause}); nothing of this batch was kept") from cause
+                raise StorageFailed(
+                    f"the journal {self.path} could not be written ({cause}); nothing of this batch was kept"
+                ) from cause
 
     def close(self) -> None:
         with self._lock:
@@ -209,7 +215,11 @@ class Journal:
         mode = "rwc" if self._writable else "ro"
         try:
             connection = sqlite3.connect(
-                f"{self.path.resolve().as_uri()}?mode={mode}", uri=True, timeout=LOCK_WAIT_S, isolation_level=None, check_same_thread=False
+                f"{self.path.resolve().as_uri()}?mode={mode}",
+                uri=True,
+                timeout=LOCK_WAIT_S,
+                isolation_level=None,
+                check_same_thread=False,
             )
             if self._writable:
                 self._prepare(connection)
@@ -218,7 +228,9 @@ class Journal:
             raise StorageFailed(f"the journal {self.path} could not be opened ({cause})") from cause
         if layout != LAYOUT:
             connection.close()
-            raise UnknownVersion(f"the journal {self.path} has layout {layout}, this version knows {LAYOUT}; use the version that wrote it")
+            raise UnknownVersion(
+                f"the journal {self.path} has layout {layout}, this version knows {LAYOUT}; use the version that wrote it"
+            )
         return connection
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
@@ -248,7 +260,10 @@ class Journal:
             connection = self._ready()
             if table not in self._logs and table not in self._tables:
                 name = table.strip('"')
-                if connection.execute("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?", (name,)).fetchone() is None:
+                if (
+                    connection.execute("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?", (name,)).fetchone()
+                    is None
+                ):
                     yield None
                     return
                 self._tables.add(table)
@@ -271,6 +286,35 @@ class Journal:
         with self._reading(table) as connection:
             found = None if connection is None else connection.execute(query, tuple(given)).fetchone()
         return None if found is None else found[0]
+
+
+def journal_path(folder: Path, function: str, shard: int) -> Path:
+    """Where the journal of (function, shard) lies in the folder of a project's case."""
+    return folder / function / f"{shard:02d}.db"
+
+
+class Journals:
+    """The journals of one function, opened when first needed."""
+
+    def __init__(self, folder: Path, function: str, shards: int, writable: bool = False):
+        self.shards = shards
+        self._folder, self._function, self._writable = folder, function, writable
+        self._open: dict[int, Journal] = {}
+        self.owed = timedelta(0)  # time spent committing, which only the next commit can write down
+
+    def __getitem__(self, shard: int) -> Journal:
+        journal = self._open.get(shard)
+        if journal is None:
+            if not 0 <= shard < self.shards:
+                raise StorageFailed(f"{self._function} has shards 0 to {self.shards - 1}; there is no shard {shard}")
+            journal = Journal(journal_path(self._folder, self._function, shard), self._writable)
+            self._open[shard] = journal
+        return journal
+
+    def close(self) -> None:
+        for journal in self._open.values():
+            journal.close()
+        self._open.clear()
 
 
 def _log(stream: str) -> str:

@@ -12,10 +12,10 @@ from typing import Any
 
 from churnstream import topology
 from churnstream.errors import InvalidSetting
-from churnstream.journal import Journal
+from churnstream.journal import Journal, Journals, journal_path
 from churnstream.settings import Settings, read_settings
 from churnstream.streams.base import Positions, StreamReader, Unit
-from churnstream.streams.embedded import EmbeddedPositions, EmbeddedStream, EmbeddedUnit, Journals, journal_path
+from churnstream.streams.embedded import EmbeddedPositions, EmbeddedStream, EmbeddedUnit
 from churnstream.tables.base import TableReader
 from churnstream.tables.embedded import EmbeddedTable
 from churnstream.usecases import load
@@ -29,8 +29,10 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
-def settings_from_env() -> Settings:
-    return read_settings(os.environ)
+def settings_from_env(project: str = "", case: str = "") -> Settings:
+    """Settings as the environment has them; a ``project`` or ``case`` that is given stands above it."""
+    given = {"CHURNSTREAM_PROJECT": project, "CHURNSTREAM_CASE": case}
+    return read_settings({**os.environ, **{name: value for name, value in given.items() if value}})
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ def root() -> Path:
 
 @pytest.fixture(scope="session")
 def real_data() -> Callable[[str], Path]:
-    """``real_data("dodge_mud_plays.parquet")`` is the path of a file of real data; the test skips where there is none."""
+    """``real_data("dodge_mud_plays.parquet")`` is the path of that file; a test skips where it is absent."""
 
     def find(name: str) -> Path:
         folder = Path(os.environ.get("CHURNSTREAM_DATA") or ROOT / "data")

@@ -167,7 +167,9 @@ def apply_rows(  # type: ignore[no-untyped-def]
                 empty_accumulator(one, some, acc)
             place = one[FIRST_WAITING]
             while place >= 0:
-                into_windows(one, some, pool_whole[place, 1], pool_whole[place, 0], pool_real[place], acc_event, acc_column, acc_span)
+                into_windows(
+                    one, some, pool_whole[place, 1], pool_whole[place, 0], pool_real[place], acc_event, acc_column, acc_span
+                )
                 place = pool_whole[place, 2]
         elif counted and one[ANCHOR] != NEVER:
             into_windows(one, some, code, at, values[row], acc_event, acc_column, acc_span)

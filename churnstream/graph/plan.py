@@ -65,7 +65,9 @@ def compile_plan(case: UseCase) -> Plan:
         else:
             ops.append(OPS.index(each.op))
             sources.append(_place(windows, _window(each, codes, columns)))
-    events, fields, spans = (np.array(part, np.int64) for part in zip(*windows, strict=True)) if windows else (np.zeros(0, np.int64),) * 3
+    events, fields, spans = (
+        (np.array(part, np.int64) for part in zip(*windows, strict=True)) if windows else (np.zeros(0, np.int64),) * 3
+    )
     return Plan(
         names=table.names,
         fingerprint=bytes.fromhex(table.fingerprint),

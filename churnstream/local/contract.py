@@ -1,4 +1,4 @@
-"""Nuclio's contract with a Python function: its module, its handler, what it may return and what that means."""
+"""Nuclio's contract with a Python function: its module, its handler, and what it may return."""
 
 import base64
 import importlib
@@ -71,9 +71,7 @@ def _source(function: Mapping[str, Any]) -> tuple[str, str]:
         return Path(named).read_text(), named
     if function.get("kind") == "serving":
         return "", f"{function['metadata']['name']}.py"
-    raise InvalidFunction(
-        f"{function['metadata']['name']} was deployed without code; give set_function or code_to_function a .py file"
-    )
+    raise InvalidFunction(f"{function['metadata']['name']} was deployed without code; give set_function a .py file")
 
 
 def _has_entry_points(code: str) -> bool:
@@ -135,5 +133,5 @@ def decode_body(body: bytes, content_type: str) -> Any:
 
 
 def reload_settings() -> None:
-    """Make MLRun read the environment again: it did so when it was imported, before the function's own was set."""
+    """Make MLRun read the environment again: when it was imported, the function's own was not set."""
     importlib.import_module("mlrun").mlconf.reload()

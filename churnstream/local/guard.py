@@ -4,11 +4,11 @@ import base64
 import binascii
 import hmac
 import json
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from typing import Any
 
-Send = Callable[[dict[str, Any]], Awaitable[None]]
-Receive = Callable[[], Awaitable[dict[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 RawHeaders = Iterable[tuple[bytes, bytes]]
 
 UNAUTHORISED = "This door needs the home's token: 'Authorization: Bearer <token>'; `churnstream token` prints it."
@@ -40,7 +40,11 @@ def _password(credentials: bytes) -> bytes:
 
 
 async def answer(
-    send: Send, status: int, body: bytes, content_type: str = "text/plain", headers: Mapping[str, str] | None = None
+    send: Send,
+    status: int,
+    body: bytes,
+    content_type: str = "text/plain",
+    headers: Mapping[str, str] | None = None,
 ) -> None:
     """Send one whole response."""
     await begin(send, status, content_type, {**(headers or {}), "content-length": str(len(body))})

@@ -60,7 +60,7 @@ class Home:
         return self.root / "run.db"
 
     def spec(self, project: str, name: str) -> Path:
-        """Where the deployed function's specification is kept; raises InvalidSetting for a name that is no file name."""
+        """Where a deployed function is kept; raises InvalidSetting for a name that is no file name."""
         return self.root / "functions" / _named(project) / f"{_named(name)}.json"
 
     def specs(self) -> list[tuple[str, str]]:
@@ -71,9 +71,14 @@ class Home:
         """The function's log, text in UTF-8; raises InvalidSetting for a name that is no file name."""
         return self.root / "logs" / _named(project) / f"{_named(name)}.log"
 
+    @property
+    def artifact_root(self) -> Path:
+        """Where the artifacts of all projects lie."""
+        return self.root / "artifacts"
+
     def artifacts(self, project: str) -> Path:
         """MLRun's artifact path of ``project``; raises InvalidSetting for a name that is no file name."""
-        return self.root / "artifacts" / _named(project)
+        return self.artifact_root / _named(project)
 
     def ensure(self) -> None:
         """Create what is missing: the folder, the token and the netrc, readable by their owner only."""

@@ -8,7 +8,7 @@ from typing import Any, NoReturn, TypeVar
 import mlrun
 import mlrun.db
 import mlrun.db.factory
-from dependency_injector import containers, providers
+from dependency_injector import providers
 from mlrun.db.base import RunDBInterface
 from mlrun.db.httpdb import HTTPRunDB
 
@@ -28,7 +28,7 @@ INSTEAD = {
     "submit_job": "pass local=True to run the job in this process",
     "submit_workflow": 'pass engine="local" to run the workflow in this process',
     "submit_pipeline": 'pass engine="local" to run the workflow in this process',
-    "remote_builder": "no image is built on one machine; install what the function needs into this environment",
+    "remote_builder": "no image is built on one machine; install what the function needs here",
     "get_builder_status": "no image is built on one machine; run the function with local=True",
     "create_project_secrets": "put the secret into the environment, where mlrun.get_secret_or_env finds it",
     "list_hub_sources": "give the function as a file or a function.yaml instead of a hub:// address",
@@ -44,7 +44,8 @@ def refuse_the_rest(database: Database) -> Database:
             missing = ours is None or ours is vars(RunDBInterface).get(name)
             if callable(member) and missing and not name.startswith("_"):
                 setattr(database, name, _refusal(name))
-    return abc.update_abstractmethods(database)
+    abc.update_abstractmethods(database)
+    return database
 
 
 def _refusal(call: str) -> Callable[..., NoReturn]:
@@ -77,9 +78,7 @@ class NoDeployer:
 
     def deploy(self, project: str, name: str, function: dict[str, Any]) -> dict[str, Any]:
         """Raises NeedsCluster."""
-        raise NeedsCluster(
-            "deploying from inside a function", "deploy from a notebook after churnstream.connect()"
-        )
+        raise NeedsCluster("deploying from inside a function", "deploy from a notebook after churnstream.connect()")
 
     def state(self, project: str, name: str) -> dict[str, Any]:
         """Raises NeedsCluster."""
@@ -99,25 +98,28 @@ def activate(path: Path, deployer: Deployer | None = None) -> None:
 
     It may be called again with another file or deployer. Raises StorageFailed and UnknownVersion.
     """
-    local = providers.Factory(LocalRunDB, store=ObjectStore(path), deployer=deployer or NoDeployer())
+    store = ObjectStore(path)
 
-    @containers.override(mlrun.db.factory.RunDBContainer)
-    class Local(containers.DeclarativeContainer):
-        run_db = local
+    def open_database(url: str) -> LocalRunDB:
+        return LocalRunDB(url, store, deployer or NoDeployer())
 
-    # The factory copies its container when it is made, which is before this when MLRun was used before connecting.
-    mlrun.db.factory.RunDBFactory()._rundb_container.run_db.override(local)
     mlrun.mlconf.dbpath = ADDRESS
-    mlrun.db.get_run_db(ADDRESS, force_reconnect=True)
+    # The factory's own container: it is copied from the class at the first use of MLRun, maybe before this call.
+    database = mlrun.db.factory.RunDBFactory()._rundb_container.run_db
+    database.reset_override()
+    database.override(providers.Factory(open_database))
+    # Data items ask the database that was there when the first one was opened.
+    mlrun.datastore.store_manager._db = mlrun.db.get_run_db(ADDRESS, force_reconnect=True)
 
 
-def configure_mlrun(artifact_path: str, log_level: str = "WARNING") -> None:
+def configure_mlrun(artifacts: Path, log_level: str = "WARNING") -> None:
     """Set MLRun up for one machine: quiet, offline, deployments polled without pauses.
 
-    `artifact_path` is a folder; MLRun puts the project's name where it says `{{project}}`.
+    Artifacts go to `<artifacts>/<project>/<uid of the run>`, so that no run overwrites a file of another one;
+    what a project logs outside of any run goes to `<artifacts>/<project>/project`.
     """
     settings = mlrun.mlconf
-    settings.artifact_path = artifact_path
+    settings.artifact_path = f"{artifacts}/{{{{project}}}}/{{{{run.uid}}}}"
     settings.log_level = log_level
     mlrun.utils.logger.set_logger_level(log_level)
     settings.httpdb.logs.nuclio.pull_deploy_status_default_interval = 0

@@ -35,7 +35,7 @@ class Artifacts:
     ) -> dict[str, Any]:
         """Write a version of an artifact and tag it "latest" and `tag`; returns it with its uid.
 
-        Equal content of the same run has the same uid and is written over. A link marks the best iteration of a run.
+        Equal content of one run has one uid and is written over. A link marks the best iteration of a run.
         """
         body, project = plain(artifact), active(project)
         metadata = body.setdefault("metadata", {})
@@ -70,7 +70,7 @@ class Artifacts:
         project, tag = active(project), tag or LATEST
         rows = self.store.find(ARTIFACT, project, key, tree=tree or None, uid=uid or None)
         tagged = [row for row in rows if tag in row.tags]
-        # "latest" is what MLRun says when nobody asked for a tag, so it must not hide an older version asked by name.
+        # MLRun says "latest" when nobody asked for a tag; it must not hide a version that is named otherwise.
         rows = tagged or (rows if tag == LATEST and (tree or uid) else [])
         exact = [row for row in rows if iter is None or row.iter == iter]
         best = [row for row in rows if row.best] if not iter else []
@@ -103,7 +103,7 @@ class Artifacts:
         partition_sort_by: str | None = "updated",
         partition_order: str = "desc",
     ) -> ArtifactList:
-        """Artifacts that match, newest first; without a tag (or with "*") every version, once for each of its tags."""
+        """Artifacts that match, newest first; without a tag every version, once for each of its tags."""
         if best_iteration and iter is not None:
             raise MLRunInvalidArgumentError(
                 "ask either for the best iteration or for one iteration, not for both"
@@ -262,10 +262,8 @@ class Artifacts:
 
 
 def _artifact(row: Row, tag: str) -> dict[str, Any]:
-    metadata = row.body["metadata"]
-    metadata |= {"uid": row.uid, "created": row.created, "updated": row.updated}
-    metadata["tag"] = tag if tag in row.tags else ""
-    return row.body
+    known = {"uid": row.uid, "created": row.created, "updated": row.updated}
+    return row.body | {"metadata": row.body["metadata"] | known | {"tag": tag if tag in row.tags else ""}}
 
 
 def _delete_data(row: Row, secrets: dict[str, Any] | None, must: bool) -> None:

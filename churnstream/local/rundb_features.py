@@ -1,23 +1,21 @@
 """Feature sets and feature vectors in the local run database."""
 
-from collections.abc import Callable
 from typing import Any
 
-import mergedeep
 import mlrun
 import mlrun.feature_store as fstore
 from mlrun.common.schemas import PatchMode
 from mlrun.errors import MLRunConflictError, MLRunInvalidArgumentError, MLRunNotFoundError
 
 from churnstream.local.rundb_filters import Labels, labels_match, name_matches, partition
-from churnstream.local.rundb_store import LATEST, ObjectStore, Row, active, plain
+from churnstream.local.rundb_store import LATEST, ObjectStore, Row, active, merged, plain
 
 SET = "feature-set"
 VECTOR = "feature-vector"
 
 
 class Features:
-    """What MLRun's feature store asks about its objects; a version is one of a kind by the hash of its content."""
+    """What MLRun's feature store asks; a version's uid is the hash of its content."""
 
     store: ObjectStore
 
@@ -36,7 +34,7 @@ class Features:
         uid: str | None = None,
         versioned: bool = True,
     ) -> dict[str, Any]:
-        """Write a feature set under a tag ("latest" by default); without versions it replaces what the tag named."""
+        """Write a feature set under a tag, "latest" by default; unversioned, it replaces the last."""
         return self._store(SET, feature_set, name, project, tag, uid, versioned)
 
     def get_feature_set(
@@ -108,7 +106,7 @@ class Features:
         uid: str | None = None,
         versioned: bool = True,
     ) -> dict[str, Any]:
-        """Write a feature vector under a tag ("latest" by default); without versions it replaces what the tag named."""
+        """Write a feature vector under a tag, "latest" by default; unversioned, it replaces the last."""
         return self._store(VECTOR, feature_vector, name, project, tag, uid, versioned)
 
     def get_feature_vector(
@@ -208,9 +206,12 @@ class Features:
             and labels_match(row.body["metadata"].get("labels"), labels)
         ]
         if partition_by:
-            by_name: Callable[[Row], str] = lambda row: row.name  # noqa: E731
             rows = partition(
-                rows, by_name, lambda row: row.updated, rows_per_partition, partition_order == "desc"
+                rows,
+                key=lambda row: row.name,
+                order=lambda row: row.updated,
+                rows=rows_per_partition,
+                descending=partition_order == "desc",
             )
         return [_body(row, each) for row in rows for each in ([one_tag] if one_tag else row.tags or ("",))]
 
@@ -226,8 +227,8 @@ class Features:
     ) -> None:
         with self.store.transaction():
             row = self._one(kind, name, project, tag, uid)
-            mergedeep.merge(row.body, changes, strategy=PatchMode(mode).to_mergedeep_strategy())
-            self.store.put(kind, row.project, row.name, row.body, uid=row.uid)
+            body = merged(row.body, changes, mode == PatchMode.additive)
+            self.store.put(kind, row.project, row.name, body, uid=row.uid)
 
     def _delete(self, kind: str, name: str, project: str, tag: str | None, uid: str | None) -> None:
         self.store.remove(self.store.find(kind, active(project), name, tag=tag or None, uid=uid or None))
@@ -244,5 +245,5 @@ class Features:
 
 def _body(row: Row, tag: str | None) -> dict[str, Any]:
     tag = tag or LATEST
-    row.body["metadata"] |= {"uid": row.uid, "updated": row.updated, "tag": tag if tag in row.tags else ""}
-    return row.body
+    known = {"uid": row.uid, "updated": row.updated, "tag": tag if tag in row.tags else ""}
+    return row.body | {"metadata": row.body["metadata"] | known}

@@ -1,4 +1,4 @@
-"""What MLRun's listings accept: names with a wildcard, labels, times, partitions and pages, as pure functions."""
+"""What MLRun's listings accept, as pure functions: wildcards, labels, times, partitions and pages."""
 
 import base64
 import json
@@ -34,7 +34,7 @@ def labels_match(labels: Mapping[str, Any] | None, asked: Labels) -> bool:
 
 
 def utc(instant: datetime | str | None) -> datetime | None:
-    """An aware instant in UTC; a naive one counts as UTC, as MLRun stores them. Raises ValueError on other text."""
+    """An aware instant in UTC; a naive one counts as UTC. Raises ValueError on text that is no instant."""
     if not instant:
         return None
     if isinstance(instant, str):

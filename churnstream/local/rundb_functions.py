@@ -1,6 +1,7 @@
 """Functions in the local run database, and their deployment through whoever runs processes."""
 
 import copy
+import json
 import time
 from datetime import datetime
 from typing import Any, Protocol
@@ -22,10 +23,13 @@ POLL_S = 0.02
 
 
 class Deployer(Protocol):
-    """Whoever runs functions as processes. A state is {"state": "ready"|"error"|..., "address": "host:port", "message"}."""
+    """Whoever runs functions as processes.
+
+    A state is `{"state": "ready"|"error"|..., "address": "host:port", "message": a sentence}`.
+    """
 
     def deploy(self, project: str, name: str, function: dict[str, Any]) -> dict[str, Any]:
-        """Start the function, or replace the running one, from MLRun's whole function dictionary; returns its state."""
+        """Start a function from MLRun's dictionary of it, replacing the running one; returns its state."""
         ...
 
     def state(self, project: str, name: str) -> dict[str, Any]:
@@ -117,9 +121,8 @@ class Functions:
     def delete_function(self, name: str, project: str = "") -> None:
         """Stop a function wherever it is deployed and delete all its versions."""
         rows = self.store.find(FUNCTION, active(project), normalize_name(name))
-        for tag in {
-            tag for row in rows for tag in row.tags if row.body.get("kind") in RuntimeKinds.nuclio_runtimes()
-        }:
+        deployable = [row for row in rows if row.body.get("kind") in RuntimeKinds.nuclio_runtimes()]
+        for tag in {tag for row in deployable for tag in row.tags}:
             try:
                 self.deployer.delete(active(project), deployed_name(name, tag))
             except UnknownFunction:
@@ -133,12 +136,10 @@ class Functions:
         """
         func.metadata.project = project = active(func.metadata.project)
         name = deployed_name(func.metadata.name, func.metadata.tag)
-        running = func.to_dict()
+        running = json.loads(mlrun.utils.dict_to_json(func.to_dict()))
         running["spec"]["env"] = [*(running["spec"].get("env") or []), *_environment(func)]
-        seen = self.deployer.deploy(project, name, running)
-        _show(func, name, seen)
+        self._settle(func, name, self.deployer.deploy(project, name, running))
         self.store_function(func, func.metadata.name, project, func.metadata.tag)
-        _raise_if_failed(func, seen)
         return {"data": func.to_dict()}
 
     def get_nuclio_deploy_status(
@@ -149,32 +150,27 @@ class Functions:
         Raises RunError with the deployer's message when it failed, UnknownFunction when it is not deployed.
         """
         project, name = active(func.metadata.project), deployed_name(func.metadata.name, func.metadata.tag)
-        seen = self.deployer.state(project, name)
-        _show(func, name, seen)
-        _raise_if_failed(func, seen)
+        self._settle(func, name, self.deployer.state(project, name))
         if func.status.state != READY:
             time.sleep(
                 POLL_S
-            )  # MLRun asks again at once: it can pause for whole seconds only, and is told not to
+            )  # MLRun asks again at once: its own pause counts whole seconds, and is set to none
         if not verbose:
             return "", last_log_timestamp
         offset = 0 if last_log_timestamp <= 1 else int(last_log_timestamp)  # MLRun's first question says 1
         text, offset = self.deployer.logs(project, name, offset)
         return text.decode(errors="replace"), float(offset)
 
-
-def _show(func: Any, name: str, seen: dict[str, Any]) -> None:
-    address = seen.get("address") or ""
-    func.status.state = seen["state"]
-    func.status.nuclio_name = name
-    func.status.address = address
-    func.status.external_invocation_urls = [address] if address else []
-
-
-def _raise_if_failed(func: Any, seen: dict[str, Any]) -> None:
-    if seen["state"] in FAILED:
-        reason = seen.get("message") or "the deployer gave no reason"
-        raise RunError(f"function {func.metadata.project}/{func.metadata.name} is not running: {reason}")
+    def _settle(self, func: Any, name: str, seen: dict[str, Any]) -> None:
+        address = seen.get("address") or ""
+        func.status.state = seen["state"]
+        func.status.nuclio_name = name
+        func.status.address = address
+        func.status.external_invocation_urls = [address] if address else []
+        if seen["state"] in FAILED:
+            self.store_function(func, func.metadata.name, func.metadata.project, func.metadata.tag)
+            reason = seen.get("message") or "the deployer gave no reason"
+            raise RunError(f"function {func.metadata.project}/{name} is not running: {reason}")
 
 
 def _environment(func: Any) -> list[dict[str, str]]:
@@ -186,5 +182,4 @@ def _environment(func: Any) -> list[dict[str, str]]:
 
 
 def _function(row: Row, tag: str) -> dict[str, Any]:
-    row.body["metadata"] |= {"tag": tag, "updated": row.updated}
-    return row.body
+    return row.body | {"metadata": row.body["metadata"] | {"tag": tag, "updated": row.updated}}

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import mergedeep
 import mlrun
 from mlrun.common.formatters import ProjectFormat
 from mlrun.common.schemas import DeletionStrategy, PatchMode
@@ -15,7 +14,7 @@ from mlrun.errors import (
 
 from churnstream.local.rundb_filters import Labels, labels_match
 from churnstream.local.rundb_functions import FUNCTION, Functions
-from churnstream.local.rundb_store import Row, plain
+from churnstream.local.rundb_store import Row, merged, plain
 
 PROJECT = "project"
 BELONGINGS = (FUNCTION, "run", "artifact", "feature-set", "feature-vector")
@@ -50,8 +49,7 @@ class Projects(Functions):
         """Merge changes into a project; returns what is stored."""
         with self.store.transaction():
             body = self._project(name).body
-            mergedeep.merge(body, project, strategy=PatchMode(patch_mode).to_mergedeep_strategy())
-            return self.store_project(name, body)
+            return self.store_project(name, merged(body, project, patch_mode == PatchMode.additive))
 
     def get_project(self, name: str) -> Any:
         """The project of this name; raises MLRunNotFoundError when there is none."""

@@ -1,5 +1,6 @@
 """Runs and their logs in the local run database."""
 
+import sys
 import time
 from datetime import datetime, timedelta
 from typing import Any
@@ -11,6 +12,7 @@ from mlrun.errors import MLRunNotFoundError
 from mlrun.lists import RunList
 from mlrun.utils import get_in, now_date, update_in
 
+from churnstream.local.rundb_address import forget_own_address
 from churnstream.local.rundb_artifacts import Artifacts
 from churnstream.local.rundb_filters import (
     Labels,
@@ -38,6 +40,7 @@ class Runs(Artifacts):
         self, updates: dict[str, Any], uid: str, project: str = "", iter: int = 0, timeout: int = 45
     ) -> None:
         """Change fields of a run by their dotted paths; raises MLRunNotFoundError when it is not stored."""
+        forget_own_address()
         with self.store.transaction():
             body = self._run(uid, active(project), iter).body
             for path, value in updates.items():
@@ -149,10 +152,10 @@ class Runs(Artifacts):
         state: str | None = None,
         days_ago: int = 0,
     ) -> None:
-        """Delete the runs that match, with all iterations; `days_ago` above 0 keeps those that started earlier."""
+        """Delete the runs that match with all iterations; `days_ago` above 0 spares older ones."""
         since = now_date() - timedelta(days=days_ago) if days_ago else None
-        asked = {"name": name or "~", "labels": labels, "states": [state] if state else None}
-        for run in self.list_runs(project=project, iter=True, start_time_from=since, **asked):
+        states = [state] if state else None
+        for run in self.list_runs(name, None, project, labels, states, iter=True, start_time_from=since):
             self.del_run(run["metadata"]["uid"], active(project), get_in(run, "metadata.iteration") or 0)
 
     def store_log(
@@ -170,7 +173,7 @@ class Runs(Artifacts):
         size: int | None = None,
         attempt: int | None = None,
     ) -> tuple[str, bytes]:
-        """The run's state ("unknown" when it is not stored) and its log from the offset on, at most `size` bytes."""
+        """The run's state, "unknown" when it is not stored, and its log from the offset on."""
         runs = self.store.find(RUN, active(project), uid, iter=0)
         state = get_in(runs[0].body, "status.state", "unknown") if runs else "unknown"
         end = None if size in (None, -1) else offset + int(size or 0)
@@ -183,11 +186,11 @@ class Runs(Artifacts):
     def watch_log(
         self, uid: str, project: str = "", watch: bool = True, offset: int = 0, attempt: int | None = None
     ) -> tuple[str, int]:
-        """Print a run's log, until it ends when `watch` is set; returns its state and the offset after the log."""
+        """Print a run's log, to its end when `watch` is set; returns the state and the offset after it."""
         while True:
             state, text = self.get_log(uid, project, offset)
             if text:
-                print(text.decode(errors="replace"), end="")
+                sys.stdout.write(text.decode(errors="replace"))
             offset += len(text)
             if not watch or state == "unknown" or state in RunStates.terminal_states():
                 return state, offset

@@ -23,7 +23,8 @@ LATEST = "latest"
 SCHEMA = """
 create table if not exists objects(
     kind text not null, project text not null, name text not null, uid text not null, iter integer not null,
-    tree text not null, best integer not null, created text not null, updated text not null, body text not null,
+    tree text not null, best integer not null, created text not null, updated text not null,
+    body text not null,
     primary key(kind, project, name, uid, iter));
 create table if not exists tags(
     kind text not null, project text not null, name text not null, tag text not null,
@@ -39,9 +40,17 @@ SELECT = """select kind, project, name, uid, iter, tree, best, created, updated,
               and t.name = o.name and t.uid = o.uid and t.iter = o.iter), '[]') from objects o"""
 
 
+# It leaves the tag on versions of the same tree, except on the one of the same iteration.
+MOVE_TAG = """delete from tags where kind = ? and project = ? and name = ? and tag = ?
+    and (iter = ? or (uid, iter) not in (
+        select other.uid, other.iter from objects other join objects new using (kind, project, name, tree)
+        where kind = tags.kind and project = tags.project and name = tags.name and tree <> ''
+          and new.uid = ? and new.iter = ?))"""
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One stored version of an object; `created` and `updated` are ISO 8601 in UTC, `body` is the caller's own copy."""
+    """One stored version of an object; its times are ISO 8601 in UTC, its body is the caller's own copy."""
 
     kind: str
     project: str
@@ -63,6 +72,20 @@ def plain(thing: Any) -> dict[str, Any]:
     return dict(thing.to_dict() if hasattr(thing, "to_dict") else thing.dict())
 
 
+def merged(body: dict[str, Any], changes: dict[str, Any], additive: bool = False) -> dict[str, Any]:
+    """The dictionary with changes in it, level by level; `additive` joins lists instead of replacing them."""
+    result = dict(body)
+    for key, change in changes.items():
+        kept = result.get(key)
+        if isinstance(kept, dict) and isinstance(change, dict):
+            result[key] = merged(kept, change, additive)
+        elif additive and isinstance(kept, list) and isinstance(change, list):
+            result[key] = kept + change
+        else:
+            result[key] = change
+    return result
+
+
 def active(project: str | None) -> str:
     """The project asked for, or MLRun's active one."""
     return project or str(mlrun.mlconf.active_project)
@@ -77,8 +100,8 @@ class ObjectStore:
     """Objects by (kind, project, name, uid, iteration), newest first, each with its tags.
 
     Every write is one transaction that survives `kill -9`. Threads and forked processes each get their own
-    connection. Raises StorageFailed when the file cannot be opened or stays locked for 30 s, and UnknownVersion
-    when a newer Churnstream wrote it.
+    connection. Raises StorageFailed when the file cannot be opened or stays locked for 30 s, and
+    UnknownVersion when a newer Churnstream wrote it.
     """
 
     def __init__(self, path: Path):
@@ -146,7 +169,7 @@ class ObjectStore:
         tag: str | None = None,
         **columns: Any,
     ) -> list[Row]:
-        """The versions whose columns (uid, iter, tree, best) have these values, newest first; None matches any."""
+        """The versions with these values of uid, iter, tree and best, newest first; None matches any."""
         terms: dict[str, Any] = {"kind": kind, "name": name, **columns}
         if project != "*":
             terms["project"] = project
@@ -160,10 +183,7 @@ class ObjectStore:
             )
             values.append(tag)
         rows = self._connection().execute(f"{SELECT} where {where} order by updated desc, rowid desc", values)
-        return [
-            Row(*row[:6], bool(row[6]), row[7], row[8], json.loads(row[9]), tuple(json.loads(row[10])))
-            for row in rows.fetchall()
-        ]
+        return [_row(*columns) for columns in rows.fetchall()]
 
     def remove(self, rows: Iterable[Row]) -> None:
         """Delete these versions and their tags."""
@@ -177,32 +197,24 @@ class ObjectStore:
                     )
 
     def tag(self, kind: str, project: str, name: str, uid: str, iter: int, tag: str) -> None:
-        """Move a tag to this version; the iterations of one run (one tree) may carry the same tag together."""
+        """Move a tag to this version; the iterations of one run (one tree) may share it."""
         with self.transaction() as db:
-            db.execute(
-                "delete from tags where kind=? and project=? and name=? and tag=? and (iter = ? or (uid, iter) not in"
-                " (select uid, iter from objects o where o.kind = tags.kind and o.project = tags.project"
-                "  and o.name = tags.name and o.tree <> '' and o.tree = (select tree from objects p where"
-                "  p.kind = tags.kind and p.project = tags.project and p.name = tags.name and p.uid=? and p.iter=?)))",
-                (kind, project, name, tag, iter, uid, iter),
-            )
+            db.execute(MOVE_TAG, (kind, project, name, tag, iter, uid, iter))
             db.execute("insert into tags values(?,?,?,?,?,?)", (kind, project, name, tag, uid, iter))
 
     def untag(self, row: Row, tag: str | None = None) -> None:
         """Take one tag off a version, or all of them."""
         with self.transaction() as db:
-            db.execute(
-                "delete from tags where kind=? and project=? and name=? and uid=? and iter=? and tag = coalesce(?, tag)",
-                (row.kind, row.project, row.name, row.uid, row.iter, tag),
-            )
+            version = "kind=? and project=? and name=? and uid=? and iter=?"
+            values = (row.kind, row.project, row.name, row.uid, row.iter, tag)
+            db.execute(f"delete from tags where {version} and tag = coalesce(?, tag)", values)
 
     def mark_best(self, row: Row) -> None:
         """Make this the best iteration of its run (its tree)."""
         with self.transaction() as db:
-            db.execute(
-                "update objects set best = (uid = ? and iter = ?) where kind=? and project=? and name=? and tree=?",
-                (row.uid, row.iter, row.kind, row.project, row.name, row.tree),
-            )
+            run = "kind=? and project=? and name=? and tree=?"
+            values = (row.uid, row.iter, row.kind, row.project, row.name, row.tree)
+            db.execute(f"update objects set best = (uid = ? and iter = ?) where {run}", values)
 
     def append_log(self, project: str, uid: str, body: bytes, afresh: bool) -> None:
         """Add to the log of a run, or begin it afresh."""
@@ -237,3 +249,20 @@ class ObjectStore:
             self._mine.db, self._mine.pid = db, os.getpid()
         connection: sqlite3.Connection = self._mine.db
         return connection
+
+
+def _row(
+    kind: str,
+    project: str,
+    name: str,
+    uid: str,
+    iter: int,
+    tree: str,
+    best: int,
+    created: str,
+    updated: str,
+    body: str,
+    tags: str,
+) -> Row:
+    version = (kind, project, name, uid, iter, tree, bool(best), created, updated)
+    return Row(*version, json.loads(body), tuple(json.loads(tags)))

@@ -58,18 +58,20 @@ class Unit(Protocol):
         """Append to an output stream, in the shard of the record's key (of the record being applied when it has no key)."""
         ...
 
-    def put(self, table: str, key: str, value: bytes) -> None: ...
+    def put(self, table: str, key: str, value: bytes, owner: str | None = None) -> None:
+        """Set ``key`` of ``table``; the row lies in the shard of ``owner``, of the key itself when None."""
+        ...
 
-    def stored(self, table: str, key: str) -> bytes | None:
-        """What this function has stored durably under ``key``, before this unit."""
+    def stored(self, table: str, key: str, owner: str | None = None) -> bytes | None:
+        """What is durable under ``key`` from before this unit."""
         ...
 
     def refuse(self, reason: str, payload: bytes, row: int | None = None) -> None:
         """Send what cannot be applied to the dead letters, with a sentence, its source and its position."""
         ...
 
-    def count(self, outcome: str, rows: int) -> None:
-        """Account for rows of the source: ``applied``, ``duplicate``, ``late`` or ``invalid``."""
+    def count(self, outcome: str, rows: int, owner: str | None = None) -> None:
+        """Account for rows of the source: ``in``, ``applied``, ``duplicate``, ``late`` or ``invalid``."""
         ...
 
     def commit(self) -> None: ...

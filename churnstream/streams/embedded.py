@@ -3,43 +3,12 @@
 import json
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
-from pathlib import Path
 from time import perf_counter
 
-from churnstream.errors import StorageFailed
-from churnstream.journal import Changes, Journal
+from churnstream.journal import Changes, Journals
 from churnstream.records import Delivered, Record, shard_of
 
 DEAD_LETTERS = "dead-letters"
-
-
-def journal_path(folder: Path, function: str, shard: int) -> Path:
-    """Where the journal of (function, shard) lies in the folder of a project's case."""
-    return folder / function / f"{shard:02d}.db"
-
-
-class Journals:
-    """The journals of one function, opened when first needed."""
-
-    def __init__(self, folder: Path, function: str, shards: int, writable: bool = False):
-        self.shards = shards
-        self._folder, self._function, self._writable = folder, function, writable
-        self._open: dict[int, Journal] = {}
-        self.owed = timedelta(0)  # time spent committing, which only the next commit can write down
-
-    def __getitem__(self, shard: int) -> Journal:
-        journal = self._open.get(shard)
-        if journal is None:
-            if not 0 <= shard < self.shards:
-                raise StorageFailed(f"{self._function} has shards 0 to {self.shards - 1}; there is no shard {shard}")
-            journal = Journal(journal_path(self._folder, self._function, shard), self._writable)
-            self._open[shard] = journal
-        return journal
-
-    def close(self) -> None:
-        for journal in self._open.values():
-            journal.close()
-        self._open.clear()
 
 
 class EmbeddedStream:
@@ -84,9 +53,7 @@ class EmbeddedUnit:
     ``shard`` and ``offset`` are those of the record being applied; both None for a request or a producer.
     """
 
-    def __init__(
-        self, journals: Journals, source: str, shard: int | None, offset: int | None, clock: Callable[[], datetime]
-    ):
+    def __init__(self, journals: Journals, source: str, shard: int | None, offset: int | None, clock: Callable[[], datetime]):
         self._journals, self._source, self._shard, self._offset, self._clock = journals, source, shard, offset, clock
         self._changes: dict[int, Changes] = {}
         self._began = perf_counter()
@@ -95,11 +62,11 @@ class EmbeddedUnit:
     def append(self, stream: str, record: Record) -> None:
         self._in(record.key).appends.append((stream, record))
 
-    def put(self, table: str, key: str, value: bytes) -> None:
-        self._in(key).puts.setdefault(table, {})[key] = value
+    def put(self, table: str, key: str, value: bytes, owner: str | None = None) -> None:
+        self._in(key if owner is None else owner).puts.setdefault(table, {})[key] = value
 
-    def stored(self, table: str, key: str) -> bytes | None:
-        return self._journals[self._shard_for(key)].get(table, key)
+    def stored(self, table: str, key: str, owner: str | None = None) -> bytes | None:
+        return self._journals[self._shard_for(key if owner is None else owner)].get(table, key)
 
     def refuse(self, reason: str, payload: bytes, row: int | None = None) -> None:
         letter = {
@@ -114,8 +81,8 @@ class EmbeddedUnit:
         record = Record(json.dumps(letter).encode(), headers={"content-type": "application/json"})
         self._at(self._shard or 0).appends.append((DEAD_LETTERS, record))
 
-    def count(self, outcome: str, rows: int) -> None:
-        self._at(self._shard or 0).count(self._source, outcome, rows)
+    def count(self, outcome: str, rows: int, owner: str | None = None) -> None:
+        self._in(owner or "").count(self._source, outcome, rows)
 
     def produced(self, producer: str, sequence: int, key: str) -> None:
         """Note that ``producer`` has appended up to ``sequence`` in the shard of ``key``, so that it need not again."""
@@ -126,13 +93,23 @@ class EmbeddedUnit:
             self._at(self._shard).positions[self._source, self._shard] = self._offset + 1
         if not self._changes:
             return
-        first = self._changes[min(self._changes)]
-        began_commit = perf_counter()
-        first.busy[self._source] = timedelta(seconds=began_commit - self._began) + self._journals.owed
-        for shard, changes in self._changes.items():
-            self._journals[shard].write(changes, self._clock())
-        self._journals.owed = timedelta(seconds=perf_counter() - began_commit)
+        began = perf_counter()
+        busy = timedelta(seconds=began - self._began) + self._journals.owed
+        self._at(min(self._changes)).busy[self._source] = busy
+        # The record's own shard comes last: its position may only move when all the rest is durable.
+        for shard in sorted(self._changes, key=lambda each: each == self._shard):
+            self._write(shard, self._changes[shard])
+        self._journals.owed = timedelta(seconds=perf_counter() - began)
         self._changes = {}
+
+    def _write(self, shard: int, changes: Changes) -> None:
+        if self._shard is not None and self._offset is not None and shard != self._shard:
+            # Rows of another shard's customers: a note beside them keeps a second try from writing them twice.
+            producer = f"{self._source}/{self._shard}"
+            if self._journals[shard].sequence(producer) >= self._offset:
+                return
+            changes.producers[producer] = self._offset
+        self._journals[shard].write(changes, self._clock())
 
     def __enter__(self) -> "EmbeddedUnit":
         return self
@@ -142,7 +119,7 @@ class EmbeddedUnit:
             self.commit()
 
     def _shard_for(self, key: str) -> int:
-        return self._shard if self._shard is not None else shard_of(key, self._journals.shards)
+        return shard_of(key, self._journals.shards) if key or self._shard is None else self._shard
 
     def _in(self, key: str) -> Changes:
         return self._at(self._shard_for(key))

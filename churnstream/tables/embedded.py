@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable, Iterator
 
+from churnstream.journal import Journals
 from churnstream.records import shard_of
-from churnstream.streams.embedded import Journals
 
 
 class EmbeddedTable:

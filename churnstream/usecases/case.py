@@ -82,9 +82,10 @@ class SilenceLabel:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """How a recorded file becomes events: file column -> event field, and the event type of every row.
+    """How a recorded file becomes events, one a row, all of the type ``event``.
 
-    Columns that stand for the key and the instant are named in ``key`` and ``time`` (seconds since 1970 or a timestamp, UTC).
+    ``key`` and ``time`` name the file's columns for the customer and the instant (seconds since 1970 or a timestamp, UTC);
+    ``columns`` maps each field of the event to the file's column.
     """
 
     event: str
@@ -155,7 +156,9 @@ def _check(case: UseCase) -> None:
             if each.name in RESERVED:
                 raise refuse(f"{event.name}.{each.name} is a name that every event or batch uses already; rename the field")
             if kinds.setdefault(each.name, each.kind) is not each.kind:
-                raise refuse(f"the field {each.name} is {each.kind} in {event.name} and {kinds[each.name]} elsewhere; one name, one kind")
+                raise refuse(
+                    f"the field {each.name} is {each.kind} in {event.name} and {kinds[each.name]} elsewhere; one name, one kind"
+                )
     numbers: dict[str, dict[str, bool]] = {
         event.name: {each.name: each.required and each.kind in NUMERIC for each in event.fields} for event in case.events
     }

@@ -112,7 +112,9 @@ def simulate(seed: int, customers: int, events: int) -> Iterator[Mapping[str, An
         if step == 0:
             yield _registration(rng, user_id, at, churners[number], codes)
         else:
-            yield _play(rng, user_id, at, churners[number], taste[number], first_purchase=step == _first_purchase(len(calendars[number])))
+            yield _play(
+                rng, user_id, at, churners[number], taste[number], first_purchase=step == _first_purchase(len(calendars[number]))
+            )
         if step + 1 < len(calendars[number]):
             heapreplace(queue, (calendars[number][step + 1], number, step + 1))
         else:

@@ -167,7 +167,15 @@ def test_a_late_bet_does_not_reopen_a_closed_window() -> None:
     engine = WindowEngine(case)
     minute = 60_000_000
     done = engine.apply(
-        batch_of(case, [("ann", "buy", 0, 1.0), ("ann", "look", 180 * minute, 1.0), ("ann", "look", 149 * minute, 1.0), ("ann", "look", 150 * minute, 1.0)])
+        batch_of(
+            case,
+            [
+                ("ann", "buy", 0, 1.0),
+                ("ann", "look", 180 * minute, 1.0),
+                ("ann", "look", 149 * minute, 1.0),
+                ("ann", "look", 150 * minute, 1.0),
+            ],
+        )
     )
     assert done.late.tolist() == [2]
 
@@ -187,14 +195,15 @@ def test_state_of_other_features_is_refused() -> None:
         WindowEngine(tiny_case("hello")).restore(stored.items())
 
 
-def test_events_that_wait_for_an_anchor_are_kept_for_as_long_as_it_may_come() -> None:
-    # 400 looks between 00:20 and 00:50 and no purchase yet; then the purchase of 00:20:30 arrives, just inside the lateness
+@pytest.mark.parametrize("size", [34, 67, 1_060, 1_100])
+def test_events_that_wait_for_an_anchor_are_kept_for_as_long_as_it_may_come(size: int) -> None:
+    # a look every two seconds and no purchase yet; then a purchase arrives, as far behind as the lateness allows
     case = tiny_case(None)
     engine = WindowEngine(case)
-    second = 1_000_000
-    looks = [("ann", "look", (20 * 60 + place * 4) * second, 1.0) for place in range(450)]
-    engine.apply(batch_of(case, looks))
-    engine.apply(batch_of(case, [("ann", "buy", (20 * 60 + 30) * second, 1.0)]))
+    looks = [place * 2_000_000 for place in range(size)]
+    bought = max(0, looks[-1] - 30 * 60_000_000)
+    engine.apply(batch_of(case, [("ann", "look", at, 1.0) for at in looks]))
+    engine.apply(batch_of(case, [("ann", "buy", bought, 1.0)]))
     vector = engine.vector("ann")
     assert vector is not None
-    assert vector[case.features.names.index("look_count_1h")] == sum(at >= (20 * 60 + 30) * second for _, _, at, _ in looks)
+    assert vector[case.features.names.index("look_count_1h")] == sum(at >= bought for at in looks)

@@ -1,0 +1,40 @@
+"""The HTTP server of a worker and of the supervisor, on a socket that is already listening."""
+
+import contextlib
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import uvicorn
+
+KEEP_ALIVE_S = 75
+LAST_REQUESTS_S = 5  # for requests at work when the server stops
+BACKLOG = 1024
+
+
+class Server(uvicorn.Server):
+    """Serves an ASGI application until ``should_exit`` is set; leaves signals to those who have more to stop."""
+
+    def __init__(self, application: Any):
+        logging.getLogger("uvicorn").setLevel(logging.WARNING)
+        super().__init__(
+            uvicorn.Config(
+                application,
+                interface="asgi3",
+                http="httptools",
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                proxy_headers=False,
+                server_header=False,
+                backlog=BACKLOG,
+                timeout_keep_alive=KEEP_ALIVE_S,
+                timeout_graceful_shutdown=LAST_REQUESTS_S,
+            )
+        )
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Captures none."""
+        yield

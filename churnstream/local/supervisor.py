@@ -1,0 +1,217 @@
+"""The supervisor of a home: keeps its functions alive, and outlives whoever deployed them.
+
+``python -m churnstream.local.supervisor --home FOLDER`` runs one in the foreground, with ``--detach`` in the
+background.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import fcntl
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from churnstream.errors import AlreadyRunning, ChurnstreamError, UnknownFunction
+from churnstream.local.births import Births, FreshInterpreters, NurseryBirths, can_fork
+from churnstream.local.control import Control
+from churnstream.local.deployment import STOPPED, Deployment
+from churnstream.local.home import Home, write_private
+from churnstream.local.logs import log_to_stderr, redirect_output
+from churnstream.local.server import Server
+from churnstream.local.specification import Specification
+
+LOCK_WAIT_S = 1.0
+STOP_S = 15.0  # for one function to finish what it has in hand
+log = logging.getLogger("supervisor")
+
+
+class Supervisor:
+    """The deployed functions of a home."""
+
+    def __init__(self, home: Home, births: Births):
+        self._home = home
+        self._births = births
+        self._deployments: dict[tuple[str, str], Deployment] = {}
+        self._changing: dict[tuple[str, str], asyncio.Lock] = {}
+
+    async def resume(self) -> None:
+        """Start what the home holds."""
+        await asyncio.gather(*(self._resume(project, name) for project, name in self._home.specs()))
+
+    async def deploy(self, specification: Specification) -> dict[str, Any]:
+        """Start a function, or replace it; returns its state when it is ready or in error."""
+        async with self._alone(specification.project, specification.name) as key:
+            port = await self._retire(self._deployments.get(key))
+            deployment = Deployment(specification.at(port or self._last_port(*key)).stamped(), self._home, self._births)
+            self._deployments[key] = deployment
+            await deployment.start()
+            log.info("%s/%s was deployed and is %s", *key, deployment.state)
+            return deployment.status()
+
+    def state(self, project: str, name: str) -> dict[str, Any]:
+        """The function's state; raises UnknownFunction."""
+        found = self._deployments.get((project, name))
+        if found is None:
+            raise UnknownFunction(f"no function {name!r} of the project {project!r} is deployed here")
+        return found.status()
+
+    async def delete(self, project: str, name: str) -> None:
+        """Stop a function and forget it; its streams stay. Raises UnknownFunction."""
+        async with self._alone(project, name) as key:
+            self.state(project, name)
+            await self._retire(self._deployments[key])
+            del self._deployments[key]
+            self._home.spec(project, name).unlink(missing_ok=True)
+            log.info("%s/%s was deleted", *key)
+
+    async def status(self) -> dict[str, Any]:
+        """Every function's state and what its streams hold for it."""
+        deployments = sorted(self._deployments.values(), key=lambda each: each.specification.deployed_at)
+        reports = await asyncio.gather(*(each.report() for each in deployments))
+        return {
+            "running": True,
+            "pid": os.getpid(),
+            "home": str(self._home.root),
+            "functions": [{**each.status(), **report} for each, report in zip(deployments, reports, strict=True)],
+        }
+
+    async def stop(self, drain: timedelta) -> list[str]:
+        """Stop everything, upstream first; returns a sentence for each thing that was left unfinished."""
+        deployments = sorted(self._deployments.values(), key=lambda each: each.specification.deployed_at)
+        unfinished = await self._drain(deployments, drain)
+        for each in deployments:
+            for stream in (await each.report())["streams"]:
+                if stream["lag"]:
+                    name, count = each.specification.name, stream["lag"]
+                    unfinished.append(f"{name} has {count} records of {stream['stream']} still to read; they stay there")
+        stopped = await asyncio.gather(*(each.stop(timedelta(seconds=STOP_S)) for each in deployments))
+        await self._births.close()
+        return unfinished + [sentence for sentence in stopped if sentence]
+
+    async def _drain(self, deployments: list[Deployment], drain: timedelta) -> list[str]:
+        clock = asyncio.get_running_loop().time
+        end = clock() + drain.total_seconds()
+        sentences = [
+            await each.drain(timedelta(seconds=end - clock()))
+            for each in deployments  # in the order of deployment, which is the order in which events flow
+            if each.pid is not None and clock() < end
+        ]
+        return [sentence for sentence in sentences if sentence]
+
+    async def _resume(self, project: str, name: str) -> None:
+        try:
+            specification = Specification.load(self._home.spec(project, name))
+            async with self._alone(project, name) as key:
+                deployment = self._deployments[key] = Deployment(specification, self._home, self._births)
+                await deployment.start(forgiving=True)
+        except ChurnstreamError as cause:
+            log.error("%s/%s does not come back: %s", project, name, cause)
+
+    async def _retire(self, deployment: Deployment | None) -> int:
+        if deployment is None or deployment.state == STOPPED:
+            return 0
+        forced = await deployment.stop(timedelta(seconds=STOP_S))
+        if forced:
+            log.warning("%s", forced)
+        return deployment.specification.port
+
+    def _last_port(self, project: str, name: str) -> int:
+        path = self._home.spec(project, name)
+        with contextlib.suppress(ChurnstreamError):
+            return Specification.load(path).port if path.exists() else 0
+        return 0
+
+    @contextlib.asynccontextmanager
+    async def _alone(self, project: str, name: str) -> AsyncIterator[tuple[str, str]]:
+        key = (project, name)
+        async with self._changing.setdefault(key, asyncio.Lock()):
+            yield key
+
+
+async def serve(home: Home, listener: socket.socket, births: Births) -> None:
+    """Supervise ``home`` until it is told to stop; control requests come in on ``listener``."""
+    supervisor = Supervisor(home, births)
+    stop = asyncio.Event()
+    control = Control(supervisor, home.token(), stop)
+    server = Server(control.application)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    if isinstance(births, NurseryBirths):
+        await births.open()
+    serving = asyncio.create_task(server.serve(sockets=[listener]), name="control")
+    said = {
+        "pid": os.getpid(),
+        "port": listener.getsockname()[1],
+        "started_at": datetime.now(UTC).isoformat(),
+    }
+    write_private(home.supervisor_file, json.dumps(said))
+    log.info("the supervisor is ready")
+    resuming = asyncio.create_task(supervisor.resume(), name="resume")
+    await stop.wait()
+    resuming.cancel()
+    if not control.stopped:
+        await supervisor.stop(timedelta(0))
+    server.should_exit = True
+    await serving
+    home.supervisor_file.unlink(missing_ok=True)
+    log.info("the supervisor has stopped")
+
+
+def claim(home: Home) -> int:
+    """Become the home's supervisor: a locked descriptor to keep; raises AlreadyRunning."""
+    handle = os.open(home.supervisor_lock, os.O_RDWR | os.O_CREAT, 0o600)
+    deadline = time.monotonic() + LOCK_WAIT_S
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return handle
+        except BlockingIOError as cause:
+            if time.monotonic() > deadline:
+                os.close(handle)
+                raise AlreadyRunning(f"a supervisor serves {home.root} already; `churnstream status` shows it") from cause
+            time.sleep(0.02)  # whoever looks whether a supervisor runs holds the lock for an instant
+
+
+def main() -> None:
+    """The command line of a supervisor."""
+    parser = argparse.ArgumentParser(description="Keep the functions of a home alive.")
+    parser.add_argument("--home", type=Path, required=True)
+    parser.add_argument("--detach", action="store_true", help="go on in the background")
+    parser.add_argument("--fresh", action="store_true", help="start workers as new interpreters, not from the nursery")
+    given = parser.parse_args()
+    home = Home(given.home.resolve())
+    home.ensure()
+    try:
+        lock = claim(home)
+    except AlreadyRunning as cause:
+        sys.exit(str(cause))
+    if given.detach:
+        if os.fork():
+            os._exit(0)
+        os.setsid()
+        redirect_output(home.supervisor_log)
+    os.chdir(home.root)
+    log_to_stderr("INFO")
+    home.supervisor_file.unlink(missing_ok=True)
+    listener = socket.create_server(("127.0.0.1", 0))
+    asyncio.run(_run(home, listener, can_fork() and not given.fresh))
+    os.close(lock)
+
+
+async def _run(home: Home, listener: socket.socket, forks: bool) -> None:
+    births: Births = NurseryBirths(home, log.warning) if forks else FreshInterpreters()
+    await serve(home, listener, births)
+
+
+if __name__ == "__main__":
+    main()

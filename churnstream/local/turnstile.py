@@ -1,0 +1,42 @@
+"""Lets calls through, and can be closed while a function flushes what it holds."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+
+class Turnstile:
+    """Counts who is inside; while it is closed nobody enters, and the closer is alone."""
+
+    def __init__(self) -> None:
+        self._inside = 0
+        self._open = asyncio.Event()
+        self._open.set()
+        self._empty = asyncio.Event()
+        self._empty.set()
+        self._closing = asyncio.Lock()
+
+    @asynccontextmanager
+    async def passing(self) -> AsyncIterator[None]:
+        """Enter, waiting while it is closed."""
+        while not self._open.is_set():
+            await self._open.wait()
+        self._inside += 1
+        self._empty.clear()
+        try:
+            yield
+        finally:
+            self._inside -= 1
+            if not self._inside:
+                self._empty.set()
+
+    @asynccontextmanager
+    async def closed(self) -> AsyncIterator[None]:
+        """Close it and wait until those inside have left; it opens again afterwards."""
+        async with self._closing:
+            self._open.clear()
+            try:
+                await self._empty.wait()
+                yield
+            finally:
+                self._open.set()

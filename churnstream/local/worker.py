@@ -1,0 +1,181 @@
+"""A function's process. The supervisor starts it; ``python -m churnstream.local.worker`` runs one by hand."""
+
+import argparse
+import asyncio
+import faulthandler
+import logging
+import os
+import signal
+import socket
+import sys
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import uvloop
+
+from churnstream import wiring
+from churnstream.local.channel import Channel
+from churnstream.local.contract import reload_settings
+from churnstream.local.function import RunningFunction
+from churnstream.local.gateway import Gateway
+from churnstream.local.guard import Guard
+from churnstream.local.home import Home
+from churnstream.local.logs import authors_traceback, log_to_stderr
+from churnstream.local.rundb import activate, configure_mlrun
+from churnstream.local.server import BACKLOG, Server
+from churnstream.local.specification import Specification
+from churnstream.streams.base import Positions, StreamReader
+
+LOGGER = "function"
+
+
+class WiredStreams:
+    """Streams and positions as the environment says."""
+
+    def __init__(self) -> None:
+        self._settings = wiring.settings_from_env()
+
+    def open_stream(self, name: str) -> StreamReader:
+        """A reader of the stream."""
+        return wiring.open_stream(name, self._settings)
+
+    def open_positions(self, function: str) -> Positions:
+        """How far the function has read."""
+        return wiring.open_positions(function, self._settings)
+
+
+def run(specification: Specification, home: Home, listener: socket.socket, line: socket.socket | None) -> int:
+    """Serve the function on ``listener`` until a signal, or the supervisor's end of ``line``, says stop.
+
+    Returns the process's exit code: 0 after an orderly stop, 1 when the function did not start or broke.
+    """
+    faulthandler.enable()
+    enter(specification, home)
+    return uvloop.run(_serve(specification, home, listener, line))
+
+
+def enter(specification: Specification, home: Home) -> None:
+    """Make this process the function's: its environment, folder, log and run database."""
+    os.environ.update(
+        {
+            "MLRUN_DEFAULT_PROJECT": specification.project,
+            **specification.environment,
+            "CHURNSTREAM_HOME": str(home.root),
+            "CHURNSTREAM_PROJECT": specification.project,
+            "CHURNSTREAM_FUNCTION": specification.name,
+        }
+    )
+    if Path(specification.folder).is_dir():
+        os.chdir(specification.folder)
+    level = os.environ.get("MLRUN_LOG_LEVEL", "INFO")
+    log_to_stderr(level)
+    reload_settings()
+    activate(home.run_db)
+    configure_mlrun(home.artifact_root, level)
+
+
+async def _serve(specification: Specification, home: Home, listener: socket.socket, line: socket.socket | None) -> int:
+    log = logging.getLogger(LOGGER)
+    channel = await Channel.open(line) if line else None
+    try:
+        function = RunningFunction(specification.function, WiredStreams(), log)
+        await function.start()
+    except Exception as cause:
+        log.error("%s did not start", specification.name, exc_info=cause)
+        if channel:
+            await channel.say(failed=f"{type(cause).__name__}: {cause}", traceback=authors_traceback(cause))
+        return 1
+    gateway = Gateway(
+        Guard(home.token()),
+        function.call,
+        function.drain,
+        function.report,
+        log,
+        function.triggers.http,
+        function.triggers.body_limit,
+    )
+    server = Server(gateway)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    serving = asyncio.create_task(server.serve(sockets=[listener]), name="http")
+    listening = [asyncio.create_task(_listen(channel, function, stop), name="supervisor")] if channel else []
+    if channel:
+        await channel.say(ready=os.getpid())
+    log.info("%s is ready", specification.name)
+    code = await _until_stopped(function, stop, log)
+    gateway.stopping = True
+    server.should_exit = True
+    await serving
+    await function.stop()
+    for task in listening:
+        task.cancel()
+    if channel:
+        channel.close()
+    log.info("%s has stopped", specification.name)
+    return code
+
+
+async def _until_stopped(function: RunningFunction, stop: asyncio.Event, log: logging.Logger) -> int:
+    failing = asyncio.create_task(function.failed(), name="failed")
+    stopping = asyncio.create_task(stop.wait(), name="stop")
+    await asyncio.wait([failing, stopping], return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if failing.done() and failing.exception() is not None:
+        log.error("a trigger broke; the function stops and is started again", exc_info=failing.exception())
+        return 1
+    failing.cancel()
+    return 0
+
+
+async def _listen(channel: Channel, function: RunningFunction, stop: asyncio.Event) -> None:
+    try:
+        async for message in channel.messages():
+            await channel.say(**{message["ask"]: await _respond(function, message)})
+    finally:
+        stop.set()  # nobody is there any more to restart or stop this process
+
+
+async def _respond(function: RunningFunction, message: dict[str, Any]) -> dict[str, Any]:
+    try:
+        if message["ask"] == "drain":
+            return await function.drain(timedelta(seconds=message["deadline"]))
+        return function.report()
+    except Exception as cause:
+        return {"message": f"{type(cause).__name__}: {cause}"}
+
+
+def main() -> None:
+    """The command line of a worker."""
+    parser = argparse.ArgumentParser(description="Serve one deployed function.")
+    parser.add_argument("specification", type=Path, help="the function's file in its home")
+    parser.add_argument("--home", type=Path, required=True)
+    parser.add_argument("--listen", type=int, help="descriptor of a listening socket; without it a free port is taken")
+    parser.add_argument("--line", type=int, help="descriptor of the line to the supervisor")
+    given = parser.parse_args()
+    specification = Specification.load(given.specification)
+    if given.listen is None:
+        listener = socket.create_server(("127.0.0.1", specification.port), backlog=BACKLOG)
+        sys.stderr.write(f"{specification.name} answers on 127.0.0.1:{listener.getsockname()[1]}\n")
+    else:
+        listener = socket.socket(fileno=given.listen)
+    code = run(
+        specification,
+        Home(given.home),
+        listener,
+        socket.socket(fileno=given.line) if given.line is not None else None,
+    )
+    leave(code)
+
+
+def leave(code: int) -> None:
+    """End the process now: threads that libraries have left behind must not keep a stopped function alive."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""From the archive to a model, and from a model to a score."""

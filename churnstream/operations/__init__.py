@@ -1,0 +1,1 @@
+"""The arithmetic of running the river; pure, so that it can be right."""

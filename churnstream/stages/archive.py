@@ -1,0 +1,142 @@
+"""Parquet files of everything that came in: by day, whole or not at all, each row in exactly one of them.
+
+A file is written aside and renamed when it is complete and on disk. Before the first rename of a flush the range of offsets it covers
+is noted durably; after the last one the position moves past it. A crash in between leaves the note: the same range is read again, cut at
+the same place, and files that are there already are left as they are.
+"""
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from churnstream.errors import StorageFailed
+from churnstream.streams.base import Unit
+from churnstream.usecases.case import EVENT_TIME
+
+FLUSHES = "flushes"
+
+
+@dataclass(slots=True)
+class Pending:
+    """What one shard has waiting: batches with the offset of each, and when the first of them came."""
+
+    since: datetime
+    first: int
+    last: int
+    rows: int = 0
+    batches: list[pa.RecordBatch] = field(default_factory=list)
+
+
+class ParquetSink:
+    """Buffers batches and flushes them by size, by age and when told.
+
+    ``begin_at(source, shard, offset)`` opens a unit whose commit moves the shard's position past ``offset``; ``begin()`` one that moves none.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        source: str,
+        begin: Callable[[], Unit],
+        begin_at: Callable[[str, int, int], Unit],
+        clock: Callable[[], datetime],
+        flush_rows: int,
+        flush_age: timedelta,
+    ):
+        self._folder, self._source, self._clock = folder, source, clock
+        self._begin, self._begin_at = begin, begin_at
+        self._flush_rows, self._flush_age = flush_rows, flush_age
+        self._pending: dict[int, Pending] = {}
+        self._noted: dict[int, int | None] = {}
+
+    @property
+    def rows(self) -> int:
+        """Rows that wait for a flush."""
+        return sum(each.rows for each in self._pending.values())
+
+    def add(self, shard: int, offset: int, batch: pa.RecordBatch) -> list[tuple[int, int]]:
+        """Take one record; returns the (shard, offset) up to which everything is durable now, for each shard flushed."""
+        waiting = self._pending.setdefault(shard, Pending(self._clock(), offset, offset))
+        waiting.batches.append(_with_origin(batch, offset))
+        waiting.rows += batch.num_rows
+        waiting.last = offset
+        if self._cut(shard) == offset:
+            return [self._flush(shard)]
+        return self.flush() if self.rows >= self._flush_rows else []
+
+    def flush_old(self) -> list[tuple[int, int]]:
+        """Flush the shards whose oldest row has waited for the flush age."""
+        now = self._clock()
+        return self._flush_each(shard for shard, each in list(self._pending.items()) if now - each.since >= self._flush_age)
+
+    def flush(self) -> list[tuple[int, int]]:
+        """Flush every shard that may be: one whose last flush was cut short waits until it is whole again."""
+        return self._flush_each(list(self._pending))
+
+    def _flush_each(self, shards) -> list[tuple[int, int]]:  # type: ignore[no-untyped-def]
+        return [self._flush(shard) for shard in shards if self._cut(shard) in (None, self._pending[shard].last)]
+
+    def _cut(self, shard: int) -> int | None:
+        """The offset at which an unfinished flush must be cut again; None when there is none."""
+        if shard not in self._noted:
+            note = self._begin().stored(FLUSHES, str(shard))
+            last = json.loads(note)["last"] if note else None
+            unfinished = last is not None and not self._begin_at(self._source, shard, last).replayed
+            self._noted[shard] = last if unfinished else None
+        return self._noted[shard]
+
+    def _flush(self, shard: int) -> tuple[int, int]:
+        waiting = self._pending[shard]
+        if self._noted[shard] is None:
+            with self._begin() as note:
+                note.put(FLUSHES, str(shard), json.dumps({"first": waiting.first, "last": waiting.last}).encode())
+            self._noted[shard] = waiting.last
+        self._write(shard, waiting)
+        with self._begin_at(self._source, shard, waiting.last) as unit:
+            unit.count("applied", waiting.rows)
+        self._noted[shard] = None
+        del self._pending[shard]
+        return shard, waiting.last
+
+    def _write(self, shard: int, waiting: Pending) -> None:
+        table = pa.Table.from_batches(waiting.batches)
+        days = pc.cast(table.column(EVENT_TIME), pa.date32())
+        name = f"{self._source}-{shard:02d}-{waiting.first:012d}-{waiting.last:012d}.parquet"
+        for day in pc.unique(days).to_pylist():
+            target = self._folder / f"event_date={day.isoformat()}" / name
+            if not target.exists():
+                _write_whole(table.filter(pc.equal(days, pa.scalar(day, pa.date32()))), target)
+
+
+def _with_origin(batch: pa.RecordBatch, offset: int) -> pa.RecordBatch:
+    """``batch`` with where each row stood in the stream, so that any row of the archive can be traced back."""
+    rows = batch.num_rows
+    batch = batch.append_column("origin_offset", pa.array(np.full(rows, offset, np.int64)))
+    return batch.append_column("origin_row", pa.array(np.arange(rows, dtype=np.int32)))
+
+
+def _write_whole(table: pa.Table, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    aside = target.with_name(f".{target.name}.part")
+    try:
+        with aside.open("wb") as file:
+            pq.write_table(table, file, compression="zstd")
+            file.flush()
+            os.fsync(file.fileno())
+        aside.rename(target)
+        folder = os.open(target.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError as cause:
+        aside.unlink(missing_ok=True)
+        raise StorageFailed(f"the file {target} could not be written ({cause}); its rows stay in the stream") from cause

@@ -1,0 +1,61 @@
+"""training: builds a training set from the archive, trains, judges on the newest customers, and registers the model."""
+
+import tempfile
+from pathlib import Path
+
+import mlrun
+
+from churnstream.models.card import model_card
+from churnstream.models.dataset import build_training_set, read_archive
+from churnstream.models.manifest import CARD_FILE, MANIFEST_FILE, MANIFEST_VERSION, MODEL_FILE, Manifest, digest, write_manifest
+from churnstream.models.plots import draw
+from churnstream.models.training import HOLDOUT, train
+from churnstream.wiring import open_parts, settings_from_env
+
+THRESHOLD = 0.5
+
+
+def fit(context, case: str = "", seed: int = 1, holdout: float = HOLDOUT):
+    """Train on the archive of ``case``; logs metrics, plots, the training set and the model ``churn-<case>``."""
+    parts = open_parts("training", settings_from_env(context.project, case))
+    case = parts.case
+    lookup = parts.table(case.enrichment.table) if case.enrichment else None
+    data = build_training_set(read_archive(parts.settings.archive, case), case, lookup)
+    trained = train(data, seed, holdout)
+    manifest = Manifest(
+        manifest_version=MANIFEST_VERSION,
+        case=case.name,
+        version=digest(trained.text)[:12],
+        features=case.features.names,
+        fingerprint=case.features.fingerprint,
+        model_sha256=digest(trained.text),
+        label=str(case.label),
+        threshold=THRESHOLD,
+        data_digest=data.digest,
+        metrics=trained.metrics,
+        note=case.note,
+    )
+    for name, value in trained.metrics.items():
+        context.log_result(name, value)
+    context.log_result("customers", len(data))
+    context.log_result("unmatured", data.unmatured)
+    for name, figure in draw(trained).items():
+        context.log_artifact(mlrun.artifacts.PlotArtifact(name, body=figure))
+    context.log_dataset("training-set", df=data.features.assign(user_id=data.keys, label=data.label), format="parquet")
+    if len(trained.slices):
+        context.log_dataset("slices", df=trained.slices, format="csv")
+    with tempfile.TemporaryDirectory() as folder:
+        model = Path(folder)
+        (model / MODEL_FILE).write_text(trained.text)
+        write_manifest(manifest, model / MANIFEST_FILE)
+        (model / CARD_FILE).write_text(model_card(manifest, case, data, trained))
+        context.log_model(
+            f"churn-{case.name.replace('_', '-')}",
+            model_dir=str(model),
+            model_file=MODEL_FILE,
+            extra_data={MANIFEST_FILE: str(model / MANIFEST_FILE), CARD_FILE: str(model / CARD_FILE)},
+            metrics=trained.metrics,
+            framework="lightgbm",
+            algorithm="gradient boosting",
+            labels={"case": case.name, "version": manifest.version},
+        )
