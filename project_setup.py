@@ -35,6 +35,7 @@ def setup(project):
 
 def build_features_graph(function):
     """decode a batch -> update the features -> deliver, all or nothing; whatever fails breaks the record's promise."""
+    function.spec.function_handler = "stream-to-features-nuclio:apply_record"
     graph = function.set_topology("flow", engine="async")
     (
         graph.to("churnstream.graph.steps.DecodeBatch", name="decode")

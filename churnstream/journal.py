@@ -300,7 +300,8 @@ class Journals:
         self.shards = shards
         self._folder, self._function, self._writable = folder, function, writable
         self._open: dict[int, Journal] = {}
-        self.owed = timedelta(0)  # time spent committing, which only the next commit can write down
+        self.free_since = 0.0  # when the last unit ended, in seconds of the performance counter
+        self.owed = 0.0  # seconds spent committing, which only the next commit can write down
 
     def __getitem__(self, shard: int) -> Journal:
         journal = self._open.get(shard)

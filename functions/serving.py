@@ -1,18 +1,16 @@
 """serving: scores customers, over HTTP for whoever asks and from the stream for everyone.
 
 An MLRun serving function: a router with one model. A request is answered with probabilities; a record of the serving stream becomes a
-record of the inference stream.
+record of the inference stream. MLRun appends the ``init_context`` and the ``handler`` of every serving function.
 """
 
-import inspect
 from pathlib import Path
 
 import mlrun
-from mlrun.runtimes import nuclio_init_hook
 from mlrun.serving import ModelRouter, V2ModelServer
 
 from churnstream.codecs import ARROW, decode_batch, encode_batch
-from churnstream.errors import BadRequest, ChurnstreamError, UnknownCustomer
+from churnstream.errors import BadRequest, UnknownCustomer
 from churnstream.graph.engine import StateReader
 from churnstream.models.manifest import MANIFEST_FILE
 from churnstream.models.requests import read_request
@@ -81,15 +79,3 @@ class ChurnModel(V2ModelServer):
             unit.append(INFERENCE, Record(encode_batch(scored), scored.num_rows, headers={"content-type": ARROW}))
             unit.count("applied", scored.num_rows)
         return {"scored": scored.num_rows}
-
-
-def init_context(context):
-    nuclio_init_hook(context, globals(), "serving_v2")
-
-
-async def handler(context, event):
-    answer = context.mlrun_handler(context, event)
-    answer = await answer if inspect.isawaitable(answer) else answer
-    if event.trigger.kind in STREAM_TRIGGERS and getattr(answer, "status_code", 200) >= 400:
-        raise ChurnstreamError(f"the record could not be scored: {answer.body}")
-    return answer

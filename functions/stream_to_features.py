@@ -1,22 +1,20 @@
 """stream-to-features: keeps each customer's features up to date, in a storey graph.
 
-The graph (``churnstream/graph/steps.py``) is built by notebook 4 and by project_setup.py; this file waits until it has delivered.
+The graph (``churnstream/graph/steps.py``) is built by notebook 4 and by project_setup.py. MLRun appends its own ``init_context`` and
+``handler`` to every serving function; that handler answers as soon as a record is queued. ``apply_record`` stands in front of it and
+answers when the record's effects are durable, which is when its position may move.
 """
 
 import asyncio
-
-from mlrun.runtimes import nuclio_init_hook
 
 from churnstream.graph.work import Work, send_through
 from churnstream.wiring import open_parts
 
 
-def init_context(context):
-    context.user_data.parts = open_parts("stream-to-features")
-    nuclio_init_hook(context, globals(), "serving_v2")
-
-
-async def handler(context, event):
+async def apply_record(context, event):
+    """The function's handler, named so in ``spec.function_handler``."""
+    if not hasattr(context.user_data, "parts"):
+        context.user_data.parts = open_parts("stream-to-features")
     parts = context.user_data.parts
     unit = parts.begin(event)
     if unit.replayed:

@@ -53,7 +53,7 @@ def fit(context, case: str = "", seed: int = 1, holdout: float = HOLDOUT):
             f"churn-{case.name.replace('_', '-')}",
             model_dir=str(model),
             model_file=MODEL_FILE,
-            extra_data={MANIFEST_FILE: str(model / MANIFEST_FILE), CARD_FILE: str(model / CARD_FILE)},
+            extra_data={MANIFEST_FILE: MANIFEST_FILE, CARD_FILE: CARD_FILE},
             metrics=trained.metrics,
             framework="lightgbm",
             algorithm="gradient boosting",

@@ -108,9 +108,7 @@ def _is_module(root: Path, name: str) -> bool:
 
 def sources(root: Path) -> Iterator[Source]:
     """Every file of the house under ``root``."""
-    code = {
-        path: path.read_text() for folder in (PACKAGE, "functions") for path in (root / folder).rglob("*.py")
-    }
+    code = {path: path.read_text() for folder in (PACKAGE, "functions") for path in (root / folder).rglob("*.py")}
     code |= {path: path.read_text() for path in root.glob("project_setup.py")}
     code |= {path: _cells(path) for path in root.glob("notebooks/*.ipynb")}
     for path, text in sorted(code.items()):
@@ -138,9 +136,7 @@ def breaches(root: Path) -> list[str]:
             if source.room in GROUND and name in CLOCKS:
                 found.append(f"{source.path}: {source.room} must not ask for {name}: time is an argument")
             if source.room == "functions" and name in ENVIRONMENT:
-                found.append(
-                    f"{source.path}: a function must not ask for {name}: it gets its settings from wiring"
-                )
+                found.append(f"{source.path}: a function must not ask for {name}: it gets its settings from wiring")
     return found
 
 

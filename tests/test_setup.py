@@ -49,10 +49,7 @@ def test_every_dependency_is_in_the_lock(root: Path) -> None:
     base, groups = names(project["project"]["dependencies"]), project["dependency-groups"]
     assert base | names(groups["build"]) <= pins(root / "requirements.lock").keys()
     assert base | names(groups["dev"]) <= pins(root / "requirements-dev.lock").keys()
-    assert (
-        base | names(project["project"]["optional-dependencies"]["lab"])
-        <= pins(root / "requirements-lab.lock").keys()
-    )
+    assert base | names(project["project"]["optional-dependencies"]["lab"]) <= pins(root / "requirements-lab.lock").keys()
     assert names(groups["installer"]) == pins(root / "requirements-uv.lock").keys()
 
 
@@ -69,9 +66,7 @@ def test_the_locks_agree_so_that_one_install_never_undoes_another(root: Path) ->
 
 def test_help_lists_every_target(root: Path) -> None:
     targets = set(re.findall(r"^([a-z-]+):", (root / "Makefile").read_text(), re.MULTILINE))
-    told = subprocess.run(
-        ["make", "--no-print-directory", "help"], cwd=root, check=True, capture_output=True, text=True
-    ).stdout
+    told = subprocess.run(["make", "--no-print-directory", "help"], cwd=root, check=True, capture_output=True, text=True).stdout
     assert set(re.findall(r"^ +make ([a-z-]+) +\S", told, re.MULTILINE)) == targets
     assert {"demo", "test", "lab", "check", "lock", "up", "down", "status", "clean"} <= targets
 
@@ -118,9 +113,7 @@ class Clone:
 
     def run(self, *command: str) -> subprocess.CompletedProcess[str]:
         environment = {"PATH": str(self.bin), "HOME": str(self.folder)}
-        return subprocess.run(
-            command, cwd=self.folder, env=environment, capture_output=True, text=True, check=False
-        )
+        return subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True, check=False)
 
 
 UV = """
@@ -149,10 +142,7 @@ def test_the_second_set_up_does_nothing(clone: Clone) -> None:
     assert clone.run("scripts/set-up", "dev").returncode == 0
     first = clone.calls.read_text()
     assert "uv venv --quiet --python 3.11 .venv" in first
-    assert (
-        "--require-hashes --compile-bytecode --build-constraints requirements.lock -r requirements-dev.lock"
-        in first
-    )
+    assert "--require-hashes --compile-bytecode --build-constraints requirements.lock -r requirements-dev.lock" in first
     again = clone.run("scripts/set-up", "dev")
     assert (again.returncode, again.stdout, clone.calls.read_text()) == (0, "", first)
 
@@ -186,9 +176,7 @@ def test_an_environment_that_was_moved_with_its_folder_is_made_anew(clone: Clone
 
 def test_an_address_never_gets_into_a_lock(clone: Clone) -> None:
     before = {name: (clone.folder / name).read_text() for name in LOCKS}
-    clone.stand_in(
-        "uv", 'while [ "$1" != --output-file ]; do shift; done; echo "a @ https://example.org/a.whl" >"$2"'
-    )
+    clone.stand_in("uv", 'while [ "$1" != --output-file ]; do shift; done; echo "a @ https://example.org/a.whl" >"$2"')
     done = clone.run("scripts/lock")
     assert done.returncode == 1
     assert "an address or an option got into requirements.lock" in done.stderr

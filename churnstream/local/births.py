@@ -19,6 +19,7 @@ from churnstream.local.nursery import CALM
 
 EXIT_REPORT_S = 2.0  # how long to wait for an exit code after a worker has hung up
 NURSERY_START_S = 120.0
+ATTEMPTS = 2  # to fork, before a worker is started afresh
 
 
 class Process:
@@ -28,6 +29,7 @@ class Process:
         self.pid = pid
         self.channel = channel
         self.code: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self.orphan = False  # nobody is left who would learn its exit code
 
     def ended(self, code: int) -> None:
         """The worker's exit code, or minus the signal that ended it, is known."""
@@ -43,7 +45,7 @@ class Process:
     async def exit_code(self) -> int | None:
         """Its exit code once it has hung up; None when nobody can tell."""
         try:
-            return await asyncio.wait_for(asyncio.shield(self.code), EXIT_REPORT_S)
+            return await asyncio.wait_for(asyncio.shield(self.code), 0 if self.orphan else EXIT_REPORT_S)
         except TimeoutError:
             return None
 
@@ -147,15 +149,15 @@ class NurseryBirths:
     async def start(self, specification: Path, home: Home, log: Path, listener: socket.socket) -> Process:
         """A new worker; raises PlatformFailed."""
         async with self._one_at_a_time:
-            if self._line is None:
-                await self.open()
-            assert self._ready is not None
-            try:
-                forks = await asyncio.wait_for(asyncio.shield(self._ready), NURSERY_START_S)
-            except TimeoutError:
-                forks = False
-            if forks and self._line is not None:
-                return await self._fork(self._line, specification, home, log, listener)
+            for _ in range(ATTEMPTS):
+                if self._line is None:
+                    await self.open()
+                if not await self._forks():
+                    break
+                try:
+                    return await self._fork(specification, home, log, listener)
+                except OSError as cause:
+                    self._warn(f"the nursery was lost ({cause}); another is started")
         return await self._instead.start(specification, home, log, listener)
 
     async def close(self) -> None:
@@ -173,16 +175,25 @@ class NurseryBirths:
                 self._nursery.kill()
                 await self._nursery.wait()
 
-    async def _fork(self, line: socket.socket, specification: Path, home: Home, log: Path, listener: socket.socket) -> Process:
+    async def _forks(self) -> bool:
+        assert self._ready is not None
+        try:
+            return await asyncio.wait_for(asyncio.shield(self._ready), NURSERY_START_S)
+        except TimeoutError:
+            return False
+
+    async def _fork(self, specification: Path, home: Home, log: Path, listener: socket.socket) -> Process:
+        if self._line is None:
+            raise ConnectionResetError("it ended")
         ours, theirs = socket.socketpair()
         request = {"specification": str(specification), "home": str(home.root), "log": str(log)}
         self._born = asyncio.get_running_loop().create_future()
         try:
-            socket.send_fds(line, [json.dumps(request).encode()], [listener.fileno(), theirs.fileno()])
+            socket.send_fds(self._line, [json.dumps(request).encode()], [listener.fileno(), theirs.fileno()])
             pid = await self._born
-        except OSError as cause:
+        except OSError:
             ours.close()
-            raise PlatformFailed(f"the nursery is gone ({cause}); the next try starts another") from cause
+            raise
         finally:
             theirs.close()
         process = Process(pid, await Channel.open(ours))
@@ -228,6 +239,8 @@ class NurseryBirths:
             self._line = None  # the next start opens another
         if self._born is not None and not self._born.done():
             self._born.set_exception(ConnectionResetError("it ended"))
+        for process in self._processes.values():
+            process.orphan = True
         self._processes.clear()
 
 

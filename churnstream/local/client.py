@@ -128,26 +128,17 @@ class SupervisorClient:
 
     def find(self, name: str, project: str | None = None) -> dict[str, Any]:
         """The state of the function called ``name``; raises UnknownFunction for none, or several."""
-        named = [each for each in self.status()["functions"] if each["name"] == name and project in (None, each["project"])]
-        if len(named) == 1:
-            return named[0]
-        projects = ", ".join(each["project"] for each in named)
-        more = f"several projects have it ({projects}): say which" if named else "`churnstream status` lists those that are"
-        raise UnknownFunction(
-            f"the function {name!r} is not known here by this name alone: {more}"
-            if named
-            else f"no function {name!r} is deployed here; {more}"
-        )
+        named = [each for each in self.status()["functions"] if each["name"] == name]
+        found = [each for each in named if project in (None, each["project"])]
+        if len(found) == 1:
+            return found[0]
+        if not found:
+            raise UnknownFunction(f"no function {name!r} is deployed here; `churnstream status` lists those that are")
+        projects = ", ".join(each["project"] for each in found)
+        raise UnknownFunction(f"several projects have a function {name!r} ({projects}); say which one")
 
     def _start(self) -> None:
-        command = [
-            sys.executable,
-            "-m",
-            "churnstream.local.supervisor",
-            "--home",
-            str(self.home.root),
-            "--detach",
-        ]
+        command = [sys.executable, "-m", "churnstream.local.supervisor", "--home", str(self.home.root), "--detach"]
         environment = {name: given for name, given in os.environ.items() if not name.startswith(OURS)}
         environment |= requests_environment(self.home, environment)
         done = subprocess.run(

@@ -127,6 +127,7 @@ class Nursery:
 def _work(serve: Serve, request: dict[str, Any], handles: list[int]) -> int:
     try:
         redirect_output(Path(request["log"]))
+        Path("/proc/self/comm").write_text(Path(request["specification"]).stem[:15])  # what ps and top show
         for output in (sys.stdout, sys.stderr):
             output.reconfigure(line_buffering=True)  # type: ignore[union-attr]
         importlib.import_module("numpy").random.seed()  # or every worker draws the same numbers

@@ -41,7 +41,7 @@ class Artifacts:
         metadata = body.setdefault("metadata", {})
         metadata.setdefault("key", key)
         metadata["project"] = project
-        metadata["tree"] = tree = metadata.get("tree") or tree or metadata.get("uid")
+        metadata["tree"] = tree = metadata.get("tree") or tree
         iter = iter or metadata.get("iter") or 0
         if body.get("kind") == LINK:
             return self._mark_best(key, body, project, tree)
@@ -77,9 +77,7 @@ class Artifacts:
         found = best if best and iter is None else exact or best
         if not found:
             asked = mlrun.utils.generate_artifact_uri(project, key, tag, iter, tree, uid)
-            raise MLRunNotFoundError(
-                f"artifact {asked} is not in the run database; list_artifacts() shows what is"
-            )
+            raise MLRunNotFoundError(f"artifact {asked} is not in the run database; list_artifacts() shows what is")
         return dict(ArtifactFormat.format_obj(_artifact(found[0], tag), format_))
 
     def list_artifacts(
@@ -105,15 +103,11 @@ class Artifacts:
     ) -> ArtifactList:
         """Artifacts that match, newest first; without a tag every version, once for each of its tags."""
         if best_iteration and iter is not None:
-            raise MLRunInvalidArgumentError(
-                "ask either for the best iteration or for one iteration, not for both"
-            )
+            raise MLRunInvalidArgumentError("ask either for the best iteration or for one iteration, not for both")
         kinds, others = ArtifactCategories(category).to_kinds_filter() if category else ([], True)
         one_tag = None if tag in (None, "", "*") else tag
         rows = self.store.find(ARTIFACT, active(project), tag=one_tag, iter=iter, tree=tree or None)
-        first = {
-            (row.name, row.tree): row.iter for row in sorted(rows, key=lambda row: (row.best, -row.iter))
-        }
+        first = {(row.name, row.tree): row.iter for row in sorted(rows, key=lambda row: (row.best, -row.iter))}
 
         def matches(row: Row) -> bool:
             return (
@@ -195,15 +189,12 @@ class Artifacts:
         self.store.remove(
             row
             for row in rows
-            if name_matches(row.name, name, like=True)
-            and labels_match(row.body["metadata"].get("labels"), labels)
+            if name_matches(row.name, name, like=True) and labels_match(row.body["metadata"].get("labels"), labels)
         )
 
     def list_artifact_tags(self, project: str | None = None, category: str | None = None) -> list[str]:
         """The tags that artifacts of a project carry, in order."""
-        return sorted(
-            {a["metadata"]["tag"] for a in self.list_artifacts(project=project, category=category)} - {""}
-        )
+        return sorted({a["metadata"]["tag"] for a in self.list_artifacts(project=project, category=category)} - {""})
 
     def tag_objects(self, project: str, tag_name: str, objects: Any, replace: bool = False) -> None:
         """Tag artifacts by their identifiers; `replace` takes their other tags off."""
@@ -256,9 +247,7 @@ class Artifacts:
             if row.name in names:
                 self.store.mark_best(row)
                 return _artifact(row, LATEST)
-        raise MLRunNotFoundError(
-            f"iteration {spec.get('link_iteration')} of artifact {project}/{key} is not stored"
-        )
+        raise MLRunNotFoundError(f"iteration {spec.get('link_iteration')} of artifact {project}/{key} is not stored")
 
 
 def _artifact(row: Row, tag: str) -> dict[str, Any]:
@@ -271,6 +260,8 @@ def _delete_data(row: Row, secrets: dict[str, Any] | None, must: bool) -> None:
     if not target:
         return
     try:
+        if target.endswith("/"):  # as MLRun marks a folder; it may hold what is not this artifact's
+            raise MLRunInvalidArgumentError(f"artifact {row.name} is a whole folder, {target}; delete it by hand")
         mlrun.get_dataitem(target, secrets=secrets).delete()
     except Exception as cause:
         if must:

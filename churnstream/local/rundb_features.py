@@ -19,9 +19,7 @@ class Features:
 
     store: ObjectStore
 
-    def create_feature_set(
-        self, feature_set: Any, project: str = "", versioned: bool = True
-    ) -> dict[str, Any]:
+    def create_feature_set(self, feature_set: Any, project: str = "", versioned: bool = True) -> dict[str, Any]:
         """Write a new feature set; raises MLRunConflictError when the name is taken."""
         return self._create(SET, feature_set, project, versioned)
 
@@ -37,9 +35,7 @@ class Features:
         """Write a feature set under a tag, "latest" by default; unversioned, it replaces the last."""
         return self._store(SET, feature_set, name, project, tag, uid, versioned)
 
-    def get_feature_set(
-        self, name: str, project: str = "", tag: str | None = None, uid: str | None = None
-    ) -> Any:
+    def get_feature_set(self, name: str, project: str = "", tag: str | None = None, uid: str | None = None) -> Any:
         """One feature set by its tag (or the latest) or uid; raises MLRunNotFoundError."""
         return fstore.FeatureSet.from_dict(_body(self._one(SET, name, project, tag, uid), tag))
 
@@ -64,9 +60,7 @@ class Features:
             names = {each["name"] for each in body.get("spec", {}).get(field) or []}
             return not asked or bool(names & set(asked))
 
-        found = self._list(
-            SET, project, name, tag, state, labels, partition_by, rows_per_partition, partition_order
-        )
+        found = self._list(SET, project, name, tag, state, labels, partition_by, rows_per_partition, partition_order)
         return [
             fstore.FeatureSet.from_dict(body)
             for body in found
@@ -85,15 +79,11 @@ class Features:
         """Merge changes into a stored feature set."""
         self._patch(SET, name, feature_set_update, project, tag, uid, patch_mode)
 
-    def delete_feature_set(
-        self, name: str, project: str = "", tag: str | None = None, uid: str | None = None
-    ) -> None:
+    def delete_feature_set(self, name: str, project: str = "", tag: str | None = None, uid: str | None = None) -> None:
         """Delete the version of a tag or uid, or every version."""
         self._delete(SET, name, project, tag, uid)
 
-    def create_feature_vector(
-        self, feature_vector: Any, project: str = "", versioned: bool = True
-    ) -> dict[str, Any]:
+    def create_feature_vector(self, feature_vector: Any, project: str = "", versioned: bool = True) -> dict[str, Any]:
         """Write a new feature vector; raises MLRunConflictError when the name is taken."""
         return self._create(VECTOR, feature_vector, project, versioned)
 
@@ -109,9 +99,7 @@ class Features:
         """Write a feature vector under a tag, "latest" by default; unversioned, it replaces the last."""
         return self._store(VECTOR, feature_vector, name, project, tag, uid, versioned)
 
-    def get_feature_vector(
-        self, name: str, project: str = "", tag: str | None = None, uid: str | None = None
-    ) -> Any:
+    def get_feature_vector(self, name: str, project: str = "", tag: str | None = None, uid: str | None = None) -> Any:
         """One feature vector by its tag (or the latest) or uid; raises MLRunNotFoundError."""
         return fstore.FeatureVector.from_dict(_body(self._one(VECTOR, name, project, tag, uid), tag))
 
@@ -128,9 +116,7 @@ class Features:
         partition_order: str = "desc",
     ) -> list[Any]:
         """Feature vectors that match, newest first."""
-        found = self._list(
-            VECTOR, project, name, tag, state, labels, partition_by, rows_per_partition, partition_order
-        )
+        found = self._list(VECTOR, project, name, tag, state, labels, partition_by, rows_per_partition, partition_order)
         return [fstore.FeatureVector.from_dict(body) for body in found]
 
     def patch_feature_vector(
@@ -145,9 +131,7 @@ class Features:
         """Merge changes into a stored feature vector."""
         self._patch(VECTOR, name, feature_vector_update, project, tag, uid, patch_mode)
 
-    def delete_feature_vector(
-        self, name: str, project: str = "", tag: str | None = None, uid: str | None = None
-    ) -> None:
+    def delete_feature_vector(self, name: str, project: str = "", tag: str | None = None, uid: str | None = None) -> None:
         """Delete the version of a tag or uid, or every version."""
         self._delete(VECTOR, name, project, tag, uid)
 
@@ -173,15 +157,9 @@ class Features:
         metadata = body["metadata"]
         name, project = name or metadata["name"], active(project or metadata.get("project"))
         metadata["project"] = project
-        made = (
-            mlrun.utils.fill_object_hash(body, "uid", tag or LATEST)
-            if versioned
-            else f"unversioned-{tag or LATEST}"
-        )
+        made = mlrun.utils.fill_object_hash(body, "uid", tag or LATEST) if versioned else f"unversioned-{tag or LATEST}"
         if uid and uid != made:
-            raise MLRunInvalidArgumentError(
-                f"{kind} {project}/{name} with other content cannot keep the uid {uid}"
-            )
+            raise MLRunInvalidArgumentError(f"{kind} {project}/{name} with other content cannot keep the uid {uid}")
         self.store.put(kind, project, name, body, uid=made, tags=() if uid else {tag or LATEST, LATEST})
         return _body(self._one(kind, name, project, None, made), tag)
 
@@ -237,9 +215,7 @@ class Features:
         tag = None if uid else tag or LATEST
         rows = self.store.find(kind, active(project), name, tag=tag, uid=uid or None)
         if not rows:
-            raise MLRunNotFoundError(
-                f"{kind} {active(project)}/{name}:{tag or uid} is not in the run database"
-            )
+            raise MLRunNotFoundError(f"{kind} {active(project)}/{name}:{tag or uid} is not in the run database")
         return rows[0]
 
 

@@ -81,9 +81,7 @@ def one_page(
         try:
             asked, page, page_size = json.loads(base64.urlsafe_b64decode(page_token))
         except ValueError as cause:
-            raise MLRunInvalidArgumentError(
-                "the page token is not one that this run database gave out"
-            ) from cause
+            raise MLRunInvalidArgumentError("the page token is not one that this run database gave out") from cause
     number = page or 1
     size = page_size or int(mlrun.mlconf.httpdb.pagination.default_page_size)
     items = listing(**asked)

@@ -56,9 +56,7 @@ class Functions:
     store: ObjectStore
     deployer: Deployer
 
-    def store_function(
-        self, function: Any, name: str, project: str = "", tag: str | None = None, versioned: bool = False
-    ) -> str:
+    def store_function(self, function: Any, name: str, project: str = "", tag: str | None = None, versioned: bool = False) -> str:
         """Write a function under a tag; versioned ones stay readable by the hash returned."""
         body = copy.deepcopy(plain(function))
         tag = tag or body["metadata"].get("tag") or LATEST
@@ -68,17 +66,13 @@ class Functions:
         self.store.put(FUNCTION, active(project), normalize_name(name), body, uid=uid, tags={tag})
         return key
 
-    def get_function(
-        self, name: str, project: str = "", tag: str | None = None, hash_key: str = ""
-    ) -> dict[str, Any]:
+    def get_function(self, name: str, project: str = "", tag: str | None = None, hash_key: str = "") -> dict[str, Any]:
         """One function by its tag (or the latest) or hash; raises MLRunNotFoundError."""
         name, tag = normalize_name(name), None if hash_key and not tag else tag or LATEST
         rows = self.store.find(FUNCTION, active(project), name, tag=tag, uid=hash_key or None)
         if not rows:
             asked = mlrun.utils.generate_object_uri(active(project), name, tag, hash_key)
-            raise MLRunNotFoundError(
-                f"function {asked} is not in the run database; save, run or deploy it first"
-            )
+            raise MLRunNotFoundError(f"function {asked} is not in the run database; save, run or deploy it first")
         return _function(rows[0], tag or "")
 
     def list_functions(
@@ -142,9 +136,7 @@ class Functions:
         self.store_function(func, func.metadata.name, project, func.metadata.tag)
         return {"data": func.to_dict()}
 
-    def get_nuclio_deploy_status(
-        self, func: Any, last_log_timestamp: float = 0.0, verbose: bool = False
-    ) -> tuple[str, float]:
+    def get_nuclio_deploy_status(self, func: Any, last_log_timestamp: float = 0.0, verbose: bool = False) -> tuple[str, float]:
         """Refresh a function's status; returns its new log text when `verbose`, and where to go on reading.
 
         Raises RunError with the deployer's message when it failed, UnknownFunction when it is not deployed.
@@ -152,9 +144,7 @@ class Functions:
         project, name = active(func.metadata.project), deployed_name(func.metadata.name, func.metadata.tag)
         self._settle(func, name, self.deployer.state(project, name))
         if func.status.state != READY:
-            time.sleep(
-                POLL_S
-            )  # MLRun asks again at once: its own pause counts whole seconds, and is set to none
+            time.sleep(POLL_S)  # MLRun asks again at once: its own pause counts whole seconds, and is set to none
         if not verbose:
             return "", last_log_timestamp
         offset = 0 if last_log_timestamp <= 1 else int(last_log_timestamp)  # MLRun's first question says 1

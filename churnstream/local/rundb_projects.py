@@ -76,9 +76,7 @@ class Projects(Functions):
             return [body["metadata"]["name"] for body in bodies]
         if format_ == ProjectFormat.minimal:
             for body in bodies:
-                body["spec"] = {
-                    k: v for k, v in body["spec"].items() if k not in ("functions", "workflows", "artifacts")
-                }
+                body["spec"] = {k: v for k, v in body["spec"].items() if k not in ("functions", "workflows", "artifacts")}
         return [mlrun.projects.MlrunProject.from_dict(body) for body in bodies]
 
     def delete_project(self, name: str, deletion_strategy: Any = DeletionStrategy.restricted) -> None:
@@ -91,9 +89,7 @@ class Projects(Functions):
         if held and strategy.strategy_to_check():
             counts = {kind: sum(row.kind == kind for row in held) for kind in BELONGINGS}
             found = ", ".join(f"{count} {kind} versions" for kind, count in counts.items() if count)
-            raise MLRunPreconditionFailedError(
-                f'project {name} still holds {found}; delete it with "cascade"'
-            )
+            raise MLRunPreconditionFailedError(f'project {name} still holds {found}; delete it with "cascade"')
         if strategy == DeletionStrategy.check:
             return
         for function in {row.name for row in held if row.kind == FUNCTION}:

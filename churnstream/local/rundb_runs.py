@@ -36,9 +36,7 @@ class Runs(Artifacts):
         """Write one iteration of a run over what is stored."""
         self._put(plain(struct), uid, active(project), iter)
 
-    def update_run(
-        self, updates: dict[str, Any], uid: str, project: str = "", iter: int = 0, timeout: int = 45
-    ) -> None:
+    def update_run(self, updates: dict[str, Any], uid: str, project: str = "", iter: int = 0, timeout: int = 45) -> None:
         """Change fields of a run by their dotted paths; raises MLRunNotFoundError when it is not stored."""
         forget_own_address()
         with self.store.transaction():
@@ -47,17 +45,13 @@ class Runs(Artifacts):
                 update_in(body, path, value)
             self._put(body, uid, active(project), iter)
 
-    def read_run(
-        self, uid: str, project: str = "", iter: int = 0, format_: Any = RunFormat.full
-    ) -> dict[str, Any]:
+    def read_run(self, uid: str, project: str = "", iter: int = 0, format_: Any = RunFormat.full) -> dict[str, Any]:
         """One run; in the full format with its artifacts. Raises MLRunNotFoundError."""
         body = self._run(uid, active(project), iter).body
         if format_ == RunFormat.full:
             tree = get_in(body, "metadata.labels.workflow") or uid
             uri = f"{active(project)}/{uid}" + (f"-{iter}" if iter else "")
-            found = self.list_artifacts(
-                project=project, tree=tree, iter=iter or None, best_iteration=not iter
-            )
+            found = self.list_artifacts(project=project, tree=tree, iter=iter or None, best_iteration=not iter)
             mine = [a for a in found if tree == uid or get_in(a, "spec.producer.uri") in (None, uri)]
             body.setdefault("status", {})["artifacts"] = mine
         return body
@@ -158,9 +152,7 @@ class Runs(Artifacts):
         for run in self.list_runs(name, None, project, labels, states, iter=True, start_time_from=since):
             self.del_run(run["metadata"]["uid"], active(project), get_in(run, "metadata.iteration") or 0)
 
-    def store_log(
-        self, uid: str, project: str = "", body: bytes | str | None = None, append: bool = False
-    ) -> None:
+    def store_log(self, uid: str, project: str = "", body: bytes | str | None = None, append: bool = False) -> None:
         """Keep what a run printed; without `append` it replaces what is kept."""
         text = body.encode() if isinstance(body, str) else body or b""
         self.store.append_log(active(project), uid, text, afresh=not append)
@@ -206,9 +198,7 @@ class Runs(Artifacts):
     def _run(self, uid: str, project: str, iter: int) -> Row:
         rows = self.store.find(RUN, project, uid, iter=iter)
         if not rows:
-            raise MLRunNotFoundError(
-                f"run {uid} (iteration {iter}) of project {project} is not in the run database"
-            )
+            raise MLRunNotFoundError(f"run {uid} (iteration {iter}) of project {project} is not in the run database")
         return rows[0]
 
 

@@ -109,9 +109,7 @@ class ObjectStore:
         self._mine = threading.local()
         layout = self._connection().execute("pragma user_version").fetchone()[0]
         if layout > LAYOUT:
-            raise UnknownVersion(
-                f"{path} has layout {layout} and this version reads up to {LAYOUT}; upgrade churnstream"
-            )
+            raise UnknownVersion(f"{path} has layout {layout} and this version reads up to {LAYOUT}; upgrade churnstream")
         if layout < LAYOUT:
             with self.transaction() as db:
                 for statement in SCHEMA.split(";\n"):
@@ -132,9 +130,11 @@ class ObjectStore:
         try:
             yield db
             db.execute("commit")
-        except BaseException:
+        except BaseException as cause:
             if db.in_transaction:
                 db.execute("rollback")
+            if isinstance(cause, sqlite3.Error):
+                raise StorageFailed(f"a write to the run database {self.path} failed: {cause}") from cause
             raise
 
     def put(
@@ -226,9 +226,7 @@ class ObjectStore:
 
     def read_log(self, project: str, uid: str) -> bytes:
         """The whole log of a run; empty when it wrote none."""
-        parts = self._connection().execute(
-            "select body from logs where project=? and uid=? order by part", (project, uid)
-        )
+        parts = self._connection().execute("select body from logs where project=? and uid=? order by part", (project, uid))
         return b"".join(body for (body,) in parts.fetchall())
 
     def remove_logs(self, project: str, uid: str | None = None) -> None:
@@ -237,8 +235,9 @@ class ObjectStore:
             db.execute("delete from logs where project=? and uid = coalesce(?, uid)", (project, uid))
 
     def _connection(self) -> sqlite3.Connection:
-        # SQLite connections must not cross a fork, and workers are forked.
+        # A connection must not cross a fork, not even to be closed: the parent's stays open here, unused.
         if getattr(self._mine, "pid", None) != os.getpid():
+            self._mine.inherited = [*getattr(self._mine, "inherited", ()), getattr(self._mine, "db", None)]
             try:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
                 db = sqlite3.connect(self.path, timeout=WAIT_FOR_LOCK_S, isolation_level=None)

@@ -168,7 +168,7 @@ async def serve(home: Home, listener: socket.socket, births: Births) -> None:
 
 
 def claim(home: Home) -> int:
-    """Become the home's supervisor: a locked descriptor to keep; raises AlreadyRunning."""
+    """Become the home's supervisor, until this process ends: a locked descriptor; raises AlreadyRunning."""
     handle = os.open(home.supervisor_lock, os.O_RDWR | os.O_CREAT, 0o600)
     deadline = time.monotonic() + LOCK_WAIT_S
     while True:
@@ -192,7 +192,7 @@ def main() -> None:
     home = Home(given.home.resolve())
     home.ensure()
     try:
-        lock = claim(home)
+        claim(home)
     except AlreadyRunning as cause:
         sys.exit(str(cause))
     if given.detach:
@@ -205,7 +205,6 @@ def main() -> None:
     home.supervisor_file.unlink(missing_ok=True)
     listener = socket.create_server(("127.0.0.1", 0))
     asyncio.run(_run(home, listener, can_fork() and not given.fresh))
-    os.close(lock)
 
 
 async def _run(home: Home, listener: socket.socket, forks: bool) -> None:

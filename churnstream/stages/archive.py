@@ -99,8 +99,8 @@ class ParquetSink:
             with self._begin() as note:
                 note.put(FLUSHES, str(shard), json.dumps({"first": waiting.first, "last": waiting.last}).encode())
             self._noted[shard] = waiting.last
-        self._write(shard, waiting)
         with self._begin_at(self._source, shard, waiting.last) as unit:
+            self._write(shard, waiting)
             unit.count("applied", waiting.rows)
         self._noted[shard] = None
         del self._pending[shard]

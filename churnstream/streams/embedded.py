@@ -94,12 +94,14 @@ class EmbeddedUnit:
         if not self._changes:
             return
         began = perf_counter()
-        busy = timedelta(seconds=began - self._began) + self._journals.owed
-        self._at(min(self._changes)).busy[self._source] = busy
+        # Units of several shards overlap; what counts is the time in which at least one was at work.
+        busy = began - max(self._began, self._journals.free_since) + self._journals.owed
+        self._at(min(self._changes)).busy[self._source] = timedelta(seconds=busy)
         # The record's own shard comes last: its position may only move when all the rest is durable.
         for shard in sorted(self._changes, key=lambda each: each == self._shard):
             self._write(shard, self._changes[shard])
-        self._journals.owed = timedelta(seconds=perf_counter() - began)
+        self._journals.free_since = perf_counter()
+        self._journals.owed = self._journals.free_since - began
         self._changes = {}
 
     def _write(self, shard: int, changes: Changes) -> None:

@@ -17,7 +17,12 @@ import mlrun.feature_store as fstore
 import pandas as pd
 import pytest
 from mlrun.db.httpdb import HTTPRunDB
-from mlrun.errors import MLRunConflictError, MLRunNotFoundError, MLRunPreconditionFailedError
+from mlrun.errors import (
+    MLRunConflictError,
+    MLRunInvalidArgumentError,
+    MLRunNotFoundError,
+    MLRunPreconditionFailedError,
+)
 from mlrun.runtimes import RunError
 
 from churnstream.errors import NeedsCluster, UnknownFunction
@@ -234,9 +239,7 @@ def test_two_runs_keep_two_versions_of_what_they_made(project: Any) -> None:
 
 
 def test_hyper_parameters_select_the_best_iteration(project: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    run = project.run_function(
-        "job", handler="score", hyperparams={"p": [1, 3, 2]}, selector="max.score", local=True
-    )
+    run = project.run_function("job", handler="score", hyperparams={"p": [1, 3, 2]}, selector="max.score", local=True)
     assert run.outputs["best_iteration"] == 2
     assert run.outputs["score"] == 30
     assert run.artifact("drawing").get() == b"3"
@@ -289,9 +292,7 @@ def test_artifacts_are_listed_by_when_they_were_stored(project: Any) -> None:
     note = project.log_artifact("note", body=b"1", format="txt")
     stored = mlrun.utils.datetime_from_iso(project.get_artifact("note").metadata.updated)
     second = timedelta(seconds=1)
-    assert [a["metadata"]["uid"] for a in project.list_artifacts(tag="latest", since=stored - second)] == [
-        note.uid
-    ]
+    assert [a["metadata"]["uid"] for a in project.list_artifacts(tag="latest", since=stored - second)] == [note.uid]
     assert project.list_artifacts(since=stored + second) == []
     assert project.list_artifacts(until=stored - second) == []
 
@@ -317,6 +318,16 @@ def test_deleting_an_artifact_keeps_other_versions_and_its_data_unless_asked(pro
     project.delete_artifact(old, deletion_strategy="data-force")
     assert project.list_artifacts() == []
     assert not Path(old.target_path).exists()
+
+
+def test_data_that_is_not_deleted_keeps_its_artifact_only_when_forced(project: Any) -> None:
+    model = project.log_model("model", body=b"x", model_file="m.txt")  # its data is a folder
+    with pytest.raises(MLRunInvalidArgumentError, match="whole folder"):
+        project.delete_artifact(model, deletion_strategy="data-force")
+    assert [each.uid for each in project.list_models(tag="latest")] == [model.uid]
+    project.delete_artifact(model, deletion_strategy="data-optional")
+    assert project.list_models() == []
+    assert (Path(model.target_path) / "m.txt").is_file()
 
 
 def test_runs_are_listed_by_name_label_state_and_time(project: Any, db: LocalRunDB) -> None:
@@ -404,9 +415,7 @@ def test_a_function_with_a_tag_is_deployed_beside_the_one_without(project: Any, 
     assert set(deployed.functions) == {("river", "door"), ("river", "door-green")}
 
 
-def test_a_function_that_does_not_start_fails_the_deploy_with_the_reason(
-    project: Any, deployed: Deployed
-) -> None:
+def test_a_function_that_does_not_start_fails_the_deploy_with_the_reason(project: Any, deployed: Deployed) -> None:
     deployed.says = {"state": "error", "message": "ImportError: no module named tomato"}
     with pytest.raises(RunError, match="no module named tomato"):
         project.get_function("door").deploy()
@@ -426,9 +435,7 @@ def test_deleting_a_function_stops_it(project: Any, deployed: Deployed, db: Loca
     assert deployed.functions == {}
 
 
-def test_a_project_that_holds_something_is_deleted_only_in_cascade(
-    project: Any, deployed: Deployed, db: LocalRunDB
-) -> None:
+def test_a_project_that_holds_something_is_deleted_only_in_cascade(project: Any, deployed: Deployed, db: LocalRunDB) -> None:
     project.get_function("door").deploy()
     project.run_function("job", local=True)
     with pytest.raises(MLRunPreconditionFailedError, match="cascade"):
@@ -446,12 +453,8 @@ def test_feature_sets_and_vectors_are_stored_and_read_back(project: Any, db: Loc
     vector = fstore.FeatureVector("risk", ["plays.*"])
     vector.save()
     assert fstore.get_feature_set("river/plays:v1").spec.description == "first"
-    assert mlrun.datastore.get_store_resource("store://feature-vectors/river/risk").spec.features == [
-        "plays.*"
-    ]
-    assert [
-        each.metadata.name for each in db.list_feature_sets("river", tag="latest", entities=["user_id"])
-    ] == ["plays"]
+    assert mlrun.datastore.get_store_resource("store://feature-vectors/river/risk").spec.features == ["plays.*"]
+    assert [each.metadata.name for each in db.list_feature_sets("river", tag="latest", entities=["user_id"])] == ["plays"]
     db.patch_feature_set("plays", {"spec": {"description": "second"}}, "river")
     assert db.get_feature_set("plays", "river").spec.description == "second"
     fstore.delete_feature_vector("risk", "river")
@@ -460,9 +463,7 @@ def test_feature_sets_and_vectors_are_stored_and_read_back(project: Any, db: Loc
 
 
 def test_every_call_of_mlruns_client_works_or_says_that_it_needs_a_cluster(db: LocalRunDB) -> None:
-    public = {
-        name for name, member in vars(HTTPRunDB).items() if callable(member) and not name.startswith("_")
-    }
+    public = {name for name, member in vars(HTTPRunDB).items() if callable(member) and not name.startswith("_")}
     refused = {name for name in public if "NeedsCluster" in (getattr(LocalRunDB, name).__doc__ or "")}
     for name in refused:
         with pytest.raises(NeedsCluster, match=f"^{name} needs an MLRun cluster .* MLRUN_DBPATH"):

@@ -136,9 +136,7 @@ def test_what_a_process_wrote_survives_its_kill_and_blocks_nobody(tmp_path: Path
 
 def test_a_forked_child_writes_through_a_connection_of_its_own(store: ObjectStore) -> None:
     store.put("thing", "p", "a", {}, uid="parent")
-    child = multiprocessing.get_context("fork").Process(
-        target=store.put, args=("thing", "p", "a", {}), kwargs={"uid": "child"}
-    )
+    child = multiprocessing.get_context("fork").Process(target=store.put, args=("thing", "p", "a", {}), kwargs={"uid": "child"})
     child.start()
     child.join(DEADLINE_S)
     assert child.exitcode == 0
