@@ -7,6 +7,7 @@ record of the inference stream. MLRun appends the ``init_context`` and the ``han
 from pathlib import Path
 
 import mlrun
+from mlrun.features import Feature
 from mlrun.serving import ModelRouter, V2ModelServer
 
 from churnstream.codecs import ARROW, decode_batch, encode_batch
@@ -37,6 +38,8 @@ class ChurnModel(V2ModelServer):
         model, extra = self.get_model(".txt")
         manifest = Path(extra[MANIFEST_FILE].local()) if MANIFEST_FILE in extra else Path(model).with_name(MANIFEST_FILE)
         self.scorer = load_scorer(Path(model), manifest, self.parts.case.features)
+        if self.model_spec is None:  # a folder says nothing to MLRun, which would look for a pickle in it
+            self.model_spec = described(self.name, Path(model).name, self.scorer.manifest.features)
         self.states = StateReader(self.parts.case)
         self.table = self.parts.table(FEATURES)
 
@@ -79,3 +82,11 @@ class ChurnModel(V2ModelServer):
             unit.append(INFERENCE, Record(encode_batch(scored), scored.num_rows, headers={"content-type": ARROW}))
             unit.count("applied", scored.num_rows)
         return {"scored": scored.num_rows}
+
+
+def described(name, file, features):
+    """The model as MLRun describes one: its file, and the names and types of what goes in and comes out."""
+    inputs = [Feature(name=each, value_type="float") for each in features]
+    return mlrun.artifacts.ModelArtifact(
+        name, model_file=file, inputs=inputs, outputs=[Feature(name="probability", value_type="float")]
+    )

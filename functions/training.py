@@ -4,6 +4,7 @@ import tempfile
 from pathlib import Path
 
 import mlrun
+from mlrun.features import Feature
 
 from churnstream.models.card import model_card
 from churnstream.models.dataset import build_training_set, read_archive
@@ -15,8 +16,11 @@ from churnstream.wiring import open_parts, settings_from_env
 THRESHOLD = 0.5
 
 
-def fit(context, case: str = "", seed: int = 1, holdout: float = HOLDOUT):
-    """Train on the archive of ``case``; logs metrics, plots, the training set and the model ``churn-<case>``."""
+def fit(context, case: str = "", seed: int = 1, holdout: float = HOLDOUT, export: str = ""):
+    """Train on the archive of ``case``; logs metrics, plots, the training set and the model ``churn-<case>``.
+
+    ``export`` names a folder to which the model's text, manifest and card are written as well.
+    """
     parts = open_parts("training", settings_from_env(context.project, case))
     case = parts.case
     lookup = parts.table(case.enrichment.table) if case.enrichment else None
@@ -29,7 +33,7 @@ def fit(context, case: str = "", seed: int = 1, holdout: float = HOLDOUT):
         features=case.features.names,
         fingerprint=case.features.fingerprint,
         model_sha256=digest(trained.text),
-        label=str(case.label),
+        label=case.label.sentence(),
         threshold=THRESHOLD,
         data_digest=data.digest,
         metrics=trained.metrics,
@@ -44,18 +48,27 @@ def fit(context, case: str = "", seed: int = 1, holdout: float = HOLDOUT):
     context.log_dataset("training-set", df=data.features.assign(user_id=data.keys, label=data.label), format="parquet")
     if len(trained.slices):
         context.log_dataset("slices", df=trained.slices, format="csv")
+    card = model_card(manifest, case, data, trained)
+    if export:
+        _write(Path(export), trained.text, manifest, card)
     with tempfile.TemporaryDirectory() as folder:
-        model = Path(folder)
-        (model / MODEL_FILE).write_text(trained.text)
-        write_manifest(manifest, model / MANIFEST_FILE)
-        (model / CARD_FILE).write_text(model_card(manifest, case, data, trained))
+        _write(Path(folder), trained.text, manifest, card)
         context.log_model(
             f"churn-{case.name.replace('_', '-')}",
-            model_dir=str(model),
+            model_dir=folder,
             model_file=MODEL_FILE,
             extra_data={MANIFEST_FILE: MANIFEST_FILE, CARD_FILE: CARD_FILE},
             metrics=trained.metrics,
+            inputs=[Feature(name=name, value_type="float") for name in manifest.features],
+            outputs=[Feature(name="probability", value_type="float")],
             framework="lightgbm",
             algorithm="gradient boosting",
             labels={"case": case.name, "version": manifest.version},
         )
+
+
+def _write(folder, text, manifest, card):
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / MODEL_FILE).write_text(text)
+    write_manifest(manifest, folder / MANIFEST_FILE)
+    (folder / CARD_FILE).write_text(card)

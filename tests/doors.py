@@ -14,6 +14,7 @@ from types import ModuleType
 from typing import Any
 
 import nuclio_sdk
+from nuclio.build import mlrun_footer
 
 from churnstream import topology
 from churnstream.settings import Settings
@@ -23,14 +24,17 @@ ROOT = Path(__file__).parents[1]
 
 
 def load_function(name: str) -> ModuleType:
-    """The module of functions/<name>.py, freshly executed."""
-    path = ROOT / topology.function(name).file
+    """The module of functions/<name>.py, freshly executed; a serving function gets the footer that MLRun appends to it."""
+    function = topology.function(name)
+    path = ROOT / function.file
     spec = importlib.util.spec_from_file_location(f"door_{path.stem}", path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
+    if function.kind == "serving":
+        exec(compile(mlrun_footer.format("serving_v2"), "footer", "exec"), module.__dict__)
     return module
 
 
@@ -78,7 +82,8 @@ class Door:
         self.acknowledged.append(message["attributes"])
 
     async def _call(self, event: nuclio_sdk.Event) -> Any:
-        answer = self.module.handler(self.context, event)
+        handler = getattr(self.module, "apply_record", self.module.handler)  # what spec.function_handler names
+        answer = handler(self.context, event)
         return await answer if inspect.isawaitable(answer) else answer
 
     def drain(self) -> None:

@@ -122,7 +122,6 @@ class Deployment:
         pause = FIRST_PAUSE_S
         try:
             while not self._stopping.is_set():
-                self.state = BUILDING
                 was_ready, why = await self._live()
                 if self._stopping.is_set():
                     return
@@ -175,7 +174,7 @@ class Deployment:
                 self._hear(message)
         late.cancel()
         killing.cancel()
-        was_ready = self.state == READY
+        was_ready, self.state = self.state == READY, BUILDING
         self._forget_questions()
         process.channel.close()
         code = await process.exit_code()

@@ -49,6 +49,7 @@ class RunningFunction:
         self._pumps: dict[tuple[str, int], ShardPump] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._clocks: list[asyncio.Task[None]] = []
+        self._flushing: asyncio.Task[None] | None = None
         context = nuclio_sdk.Context(
             nuclio_sdk.Logger(log.getEffectiveLevel(), name=log.name),
             self._platform,
@@ -92,8 +93,7 @@ class RunningFunction:
             async with asyncio.timeout(deadline.total_seconds()):
                 while self._behind(ends):
                     await asyncio.sleep(DRAIN_LOOK_S)
-                async with self._turnstile.closed():
-                    await self._signal("drain")
+                await asyncio.shield(self._flush())  # cut short, a flush would leave a graph ended for good
         except TimeoutError as cause:
             behind = self._behind(ends)
             raise NotDrained(
@@ -115,13 +115,21 @@ class RunningFunction:
         for pump in self._pumps.values():
             pump.stop()
         await asyncio.gather(*self._tasks, *self._clocks, return_exceptions=True)
-        async with self._turnstile.closed():
-            await self._signal("drain")
-            await self._signal("termination")
+        await self._flush()
+        await self._signal("termination")
         for reader in self._readers.values():
             reader.close()
         if self._positions is not None:
             self._positions.close()
+
+    def _flush(self) -> asyncio.Task[None]:
+        if self._flushing is None or self._flushing.done():
+            self._flushing = asyncio.create_task(self._flush_alone(), name="flush")
+        return self._flushing
+
+    async def _flush_alone(self) -> None:
+        async with self._turnstile.closed():
+            await self._signal("drain")
 
     def _follow(self, trigger: StreamTrigger, positions: Positions | None) -> None:
         assert positions is not None

@@ -20,6 +20,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from churnstream import topology
 from churnstream.errors import AlreadyRunning, ChurnstreamError, UnknownFunction
 from churnstream.local.births import Births, FreshInterpreters, NurseryBirths, can_fork
 from churnstream.local.control import Control
@@ -30,6 +31,8 @@ from churnstream.local.server import Server
 from churnstream.local.specification import Specification
 
 LOCK_WAIT_S = 1.0
+HOME_LOOK_S = 1.0
+ORDER = {function.name: place for place, function in enumerate(topology.FUNCTIONS)}
 STOP_S = 15.0  # for one function to finish what it has in hand
 log = logging.getLogger("supervisor")
 
@@ -75,7 +78,7 @@ class Supervisor:
 
     async def status(self) -> dict[str, Any]:
         """Every function's state and what its streams hold for it."""
-        deployments = sorted(self._deployments.values(), key=lambda each: each.specification.deployed_at)
+        deployments = sorted(self._deployments.values(), key=_upstream_first)
         reports = await asyncio.gather(*(each.report() for each in deployments))
         return {
             "running": True,
@@ -86,26 +89,18 @@ class Supervisor:
 
     async def stop(self, drain: timedelta) -> list[str]:
         """Stop everything, upstream first; returns a sentence for each thing that was left unfinished."""
-        deployments = sorted(self._deployments.values(), key=lambda each: each.specification.deployed_at)
-        unfinished = await self._drain(deployments, drain)
-        for each in deployments:
-            for stream in (await each.report())["streams"]:
-                if stream["lag"]:
-                    name, count = each.specification.name, stream["lag"]
-                    unfinished.append(f"{name} has {count} records of {stream['stream']} still to read; they stay there")
-        stopped = await asyncio.gather(*(each.stop(timedelta(seconds=STOP_S)) for each in deployments))
-        await self._births.close()
-        return unfinished + [sentence for sentence in stopped if sentence]
-
-    async def _drain(self, deployments: list[Deployment], drain: timedelta) -> list[str]:
+        deployments = sorted(self._deployments.values(), key=_upstream_first)
         clock = asyncio.get_running_loop().time
         end = clock() + drain.total_seconds()
-        sentences = [
-            await each.drain(timedelta(seconds=end - clock()))
-            for each in deployments  # in the order of deployment, which is the order in which events flow
-            if each.pid is not None and clock() < end
-        ]
-        return [sentence for sentence in sentences if sentence]
+        unfinished: list[str | None] = []
+        for each in deployments:  # each can be through only after those that it reads from
+            seconds = max(0.0, end - clock())
+            sentence = await each.drain(timedelta(seconds=seconds)) if seconds and each.pid is not None else None
+            unread = [_unread(each.specification.name, stream) for stream in (await each.report())["streams"] if stream["lag"]]
+            unfinished += unread or [sentence]
+        unfinished += await asyncio.gather(*(each.stop(timedelta(seconds=STOP_S)) for each in deployments))
+        await self._births.close()
+        return [sentence for sentence in unfinished if sentence]
 
     async def _resume(self, project: str, name: str) -> None:
         try:
@@ -137,8 +132,17 @@ class Supervisor:
             yield key
 
 
-async def serve(home: Home, listener: socket.socket, births: Births) -> None:
-    """Supervise ``home`` until it is told to stop; control requests come in on ``listener``."""
+def _upstream_first(deployment: Deployment) -> tuple[int, str]:
+    name = deployment.specification.name
+    return ORDER.get(name, len(ORDER)), deployment.specification.deployed_at
+
+
+def _unread(name: str, stream: dict[str, Any]) -> str:
+    return f"{name} has not read all of {stream['stream']} (records left: {stream['lag']}); they stay there"
+
+
+async def serve(home: Home, lock: int, listener: socket.socket, births: Births) -> None:
+    """Supervise ``home`` until it is told to stop, or is gone; control requests come in on ``listener``."""
     supervisor = Supervisor(home, births)
     stop = asyncio.Event()
     control = Control(supervisor, home.token(), stop)
@@ -156,15 +160,27 @@ async def serve(home: Home, listener: socket.socket, births: Births) -> None:
     }
     write_private(home.supervisor_file, json.dumps(said))
     log.info("the supervisor is ready")
-    resuming = asyncio.create_task(supervisor.resume(), name="resume")
+    background = [
+        asyncio.create_task(supervisor.resume(), name="resume"),
+        asyncio.create_task(_stop_without_home(home, lock, stop), name="home"),
+    ]
     await stop.wait()
-    resuming.cancel()
+    for task in background:
+        task.cancel()
     if not control.stopped:
         await supervisor.stop(timedelta(0))
     server.should_exit = True
     await serving
     home.supervisor_file.unlink(missing_ok=True)
     log.info("the supervisor has stopped")
+
+
+async def _stop_without_home(home: Home, lock: int, stop: asyncio.Event) -> None:
+    """A deleted home leaves nobody who could stop its processes: no token, no address."""
+    while home.supervisor_lock.exists() and os.path.samestat(home.supervisor_lock.stat(), os.fstat(lock)):
+        await asyncio.sleep(HOME_LOOK_S)
+    log.warning("the home is gone")
+    stop.set()
 
 
 def claim(home: Home) -> int:
@@ -192,7 +208,7 @@ def main() -> None:
     home = Home(given.home.resolve())
     home.ensure()
     try:
-        claim(home)
+        lock = claim(home)
     except AlreadyRunning as cause:
         sys.exit(str(cause))
     if given.detach:
@@ -204,12 +220,12 @@ def main() -> None:
     log_to_stderr("INFO")
     home.supervisor_file.unlink(missing_ok=True)
     listener = socket.create_server(("127.0.0.1", 0))
-    asyncio.run(_run(home, listener, can_fork() and not given.fresh))
+    asyncio.run(_run(home, lock, listener, can_fork() and not given.fresh))
 
 
-async def _run(home: Home, listener: socket.socket, forks: bool) -> None:
+async def _run(home: Home, lock: int, listener: socket.socket, forks: bool) -> None:
     births: Births = NurseryBirths(home, log.warning) if forks else FreshInterpreters()
-    await serve(home, listener, births)
+    await serve(home, lock, listener, births)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from churnstream.models.dataset import TrainingSet
 from churnstream.models.manifest import Manifest
 from churnstream.models.training import Trained
-from churnstream.usecases.case import UseCase
+from churnstream.usecases.case import UseCase, spell
 
 
 def model_card(manifest: Manifest, case: UseCase, data: TrainingSet, trained: Trained) -> str:
@@ -12,8 +12,8 @@ def model_card(manifest: Manifest, case: UseCase, data: TrainingSet, trained: Tr
     lines = [
         f"# {case.title}: churn model {manifest.version}",
         "",
-        f"LightGBM, {len(manifest.features)} features, judged at {case.decision} after the first `{case.features.anchor}`.",
-        f"Label: `{manifest.label}`.",
+        f"LightGBM, {len(manifest.features)} features, judged {spell(case.decision)} after the first `{case.features.anchor}`.",
+        f"Churned means: {manifest.label}.",
         "",
         "## Judged on",
         "",

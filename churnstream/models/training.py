@@ -12,14 +12,14 @@ from churnstream.models.dataset import TrainingSet
 
 HOLDOUT = 0.30  # the newest customers, by anchor
 VALIDATION = 0.20  # of the rest, again the newest
-ROUNDS = 1_000
+ROUNDS = 400
 PATIENCE = 50
 RESAMPLES = 500
 LEAST_A_CLASS = 5
 PARAMETERS = {
     "objective": "binary",
     "metric": "binary_logloss",
-    "learning_rate": 0.03,
+    "learning_rate": 0.04,
     "num_leaves": 15,
     "min_data_in_leaf": 30,
     "feature_fraction": 0.8,

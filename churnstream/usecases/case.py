@@ -71,6 +71,9 @@ class StatedLabel:
     field: str
     known_after: timedelta
 
+    def sentence(self) -> str:
+        return f"{self.field} as {self.event} states it, known {spell(self.known_after)} after the anchor"
+
 
 @dataclass(frozen=True, slots=True)
 class SilenceLabel:
@@ -78,6 +81,9 @@ class SilenceLabel:
 
     event: str
     span: timedelta
+
+    def sentence(self) -> str:
+        return f"no {self.event} in the {spell(self.span)} from the decision"
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +148,19 @@ class UseCase:
     def label_field(self) -> str | None:
         """The field that holds the label and so may not travel beyond the archive; None when the label is not stated."""
         return self.label.field if isinstance(self.label, StatedLabel) else None
+
+
+def spell(span: timedelta) -> str:
+    """A span in words.
+
+    >>> [spell(timedelta(hours=24)), spell(timedelta(minutes=90)), spell(timedelta(days=7))]
+    ['24 hours', '90 minutes', '7 days']
+    """
+    if span % timedelta(days=1) == timedelta(0) and span > timedelta(days=1):
+        return f"{span // timedelta(days=1)} days"
+    if span % timedelta(hours=1) == timedelta(0):
+        return f"{span // timedelta(hours=1)} hours"
+    return f"{span / timedelta(minutes=1):g} minutes"
 
 
 def _check(case: UseCase) -> None:

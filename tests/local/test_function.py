@@ -215,6 +215,30 @@ async def handler(context, event):
     assert (module.calls, module.overlaps) == (4, 0)
 
 
+def test_a_flush_that_takes_longer_than_the_deadline_is_not_cut_short(function: Callable[..., dict[str, Any]]) -> None:
+    code = """
+import asyncio
+flushed = 0
+def init_context(context):
+    async def flush():
+        global flushed
+        await go.wait()
+        flushed += 1
+    context.platform.set_drain_callback(flush)
+go = asyncio.Event()
+def handler(context, event): pass
+"""
+
+    async def twice(running: RunningFunction, module: Any) -> None:
+        with pytest.raises(NotDrained, match="did not flush"):
+            await running.drain(timedelta(milliseconds=10))
+        module.go.set()
+        await running.drain(timedelta(seconds=10))
+        assert module.flushed == 1
+
+    run(function(code), FakeStreams(), twice)
+
+
 def test_stopping_drains_then_terminates(function: Callable[..., dict[str, Any]]) -> None:
     code = """
 told = []

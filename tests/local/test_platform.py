@@ -2,12 +2,13 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,12 @@ import pytest
 import requests
 
 from churnstream.errors import AlreadyRunning, PlatformFailed, UnknownFunction
-from churnstream.local import Home, SupervisorClient, deployment, drain
+from churnstream.journal import Changes
+from churnstream.local import Home, SupervisorClient, connect, deployment, drain
 from churnstream.local.supervisor import claim
+from churnstream.records import Record
+from churnstream.settings import read_settings
+from churnstream.wiring import open_parts
 
 Make = Callable[..., dict[str, Any]]
 Wait = Callable[[Callable[[], Any]], Any]
@@ -166,6 +171,7 @@ def test_a_lost_nursery_is_replaced_and_costs_no_function(home: Home, function: 
     client = SupervisorClient(home)
     before = client.deploy("shop", "alpha", function(WHO))
     nursery = next(each for each in family(home) if "churnstream.local.nursery" in each.cmdline())
+    assert nursery.num_threads() == 1, "it forks, which is safe with one thread only"
     nursery.kill()
     after = client.deploy("shop", "beta", function(WHO, name="beta"))
     assert after["state"] == "ready"
@@ -206,6 +212,20 @@ def test_down_leaves_no_process_and_up_brings_the_functions_back(home: Home, fun
     assert ask(client, after).status_code == 200
 
 
+def test_down_says_what_it_leaves_unread(home: Home, function: Make, wait_until: Wait) -> None:
+    name, client = "incoming-event-handler", SupervisorClient(home)
+    trigger = {"kind": "embedded-stream", "attributes": {"stream": "generated-stream"}}
+    client.deploy("shop", name, function("def handler(c, e): return 503, 'later'", name=name, triggers={"in": trigger}))
+    settings = read_settings({"CHURNSTREAM_HOME": str(home.root), "CHURNSTREAM_PROJECT": "shop"})
+    generator = open_parts("event-generator", settings)
+    generator.journal(3).write(Changes(appends=[("generated-stream", Record(b"{}"))] * 2), datetime.now(UTC))
+    generator.close()
+    wait_until(lambda: client.status()["functions"][0]["streams"][0]["lag"] == 2)
+    assert client.down(timedelta(seconds=0.1)) == [
+        f"{name} has not read all of generated-stream (records left: 2); they stay there"
+    ]
+
+
 def test_workers_die_with_their_supervisor_and_its_file_fools_nobody(home: Home, function: Make, wait_until: Wait) -> None:
     client = SupervisorClient(home)
     client.deploy("shop", "alpha", function(WHO))
@@ -216,6 +236,13 @@ def test_workers_die_with_their_supervisor_and_its_file_fools_nobody(home: Home,
     assert not client.running()
     assert client.up()
     wait_until(lambda: client.status()["functions"][0]["state"] == "ready")
+
+
+def test_a_deleted_home_leaves_no_process(home: Home, function: Make, wait_until: Wait) -> None:
+    SupervisorClient(home).deploy("shop", "alpha", function(WHO))
+    processes = family(home)
+    shutil.rmtree(home.root)
+    wait_until(lambda: all(gone(each) for each in processes))
 
 
 def test_a_home_has_one_supervisor(platform: SupervisorClient) -> None:
@@ -259,6 +286,12 @@ def test_without_forking_functions_start_as_fresh_interpreters(home: Home, funct
     assert [each.cmdline()[2] for each in family(home)[1:]] == ["churnstream.local.worker"]
     os.kill(state["pid"], signal.SIGKILL)
     assert ask(client, state).json()["pid"] != state["pid"]
+
+
+def test_connecting_does_nothing_where_a_cluster_is_named(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLRUN_DBPATH", "http://mlrun-api:8080")
+    assert connect(home) is None
+    assert not home.root.exists()
 
 
 def test_a_notebook_deploys_and_invokes_with_mlruns_own_calls(home: Home, tmp_path: Path) -> None:
