@@ -66,7 +66,8 @@ def _newest(reader: StreamReader, shard: int, rows: int) -> Iterator[pd.DataFram
     offset = max(0, end - rows) if rows else 0
     while offset < end:
         for record in reader.read(shard, offset):
-            yield _frame(record).tail(rows or None).assign(shard=shard, offset=record.offset, appended_at=record.appended_at)
+            frame = _frame(record)
+            yield (frame.tail(rows) if rows else frame).assign(shard=shard, offset=record.offset, appended_at=record.appended_at)
             offset = record.offset + 1
 
 

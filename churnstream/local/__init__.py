@@ -12,7 +12,7 @@ from churnstream.local.rundb_address import cluster_address
 __all__ = ["Home", "SupervisorClient", "connect", "drain"]
 
 
-def connect(home: Home | Path | None = None) -> Home | None:
+def connect(home: Home | Path | str | None = None) -> Home | None:
     """Make MLRun in this process work on ``home``; ``Home.find()`` when none is given.
 
     Does nothing and returns None where MLRUN_DBPATH names a cluster.
@@ -20,7 +20,10 @@ def connect(home: Home | Path | None = None) -> Home | None:
     """
     if cluster_address() is not None:
         return None
-    home = Home(home.resolve()) if isinstance(home, Path) else home or Home.find()
+    if home is None:
+        home = Home.find()
+    elif not isinstance(home, Home):
+        home = Home(Path(home).expanduser().resolve())
     client = SupervisorClient(home)
     client.up()
     os.environ["CHURNSTREAM_HOME"] = str(home.root)
