@@ -59,7 +59,10 @@ class Journal:
         self._tables: set[str] = set()
         self._connection: sqlite3.Connection | None = None
         if writable:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+            except OSError as cause:
+                raise StorageFailed(f"the journal {path} could not be opened ({cause})") from cause
             self._connection = self._open()
 
     # -- reading ------------------------------------------------------------------------------------------------------------

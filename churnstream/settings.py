@@ -9,6 +9,7 @@ from churnstream.errors import InvalidSetting, MissingSetting
 
 DEFAULT_PROJECT = "churnstream"
 DEFAULT_CASE = "first_day"
+MOST = 1_000_000_000  # rows or seconds: beyond it stands a slip of the pen
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +50,8 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         streams=address("CHURNSTREAM_STREAMS"),
         tables=address("CHURNSTREAM_TABLES"),
         archive=_archive(environment.get("CHURNSTREAM_ARCHIVE"), folder),
-        flush_rows=int(_positive(environment, "CHURNSTREAM_FLUSH_ROWS", 250_000)),
-        flush_age=timedelta(seconds=_positive(environment, "CHURNSTREAM_FLUSH_SECONDS", 10)),
+        flush_rows=int(_number(environment, "CHURNSTREAM_FLUSH_ROWS", 250_000, least=1)),
+        flush_age=timedelta(seconds=_number(environment, "CHURNSTREAM_FLUSH_SECONDS", 10, least=0.001)),
     )
 
 
@@ -62,7 +63,7 @@ def _archive(given: str | None, folder: Path | None) -> Path:
     return folder / "parquet"
 
 
-def _positive(environment: Mapping[str, str], name: str, default: float) -> float:
+def _number(environment: Mapping[str, str], name: str, default: float, least: float) -> float:
     given = environment.get(name)
     if not given:
         return default
@@ -70,6 +71,6 @@ def _positive(environment: Mapping[str, str], name: str, default: float) -> floa
         value = float(given)
     except ValueError as cause:
         raise InvalidSetting(f"{name} is {given!r}, which is no number") from cause
-    if not value > 0:
-        raise InvalidSetting(f"{name} is {given}; it must be above 0")
+    if not least <= value <= MOST:
+        raise InvalidSetting(f"{name} is {given}; it must lie between {least} and {MOST:,}")
     return value

@@ -54,6 +54,11 @@ class ChurnModel(V2ModelServer):
         except BadRequest as cause:
             raise mlrun.errors.MLRunBadRequestError(str(cause)) from cause
 
+    def _initialize_model_logger(self):
+        """MLRun's own monitoring, where it is asked for; every prediction is in the inference stream anyway."""
+        if getattr(self.context.server, "track_models", False):
+            super()._initialize_model_logger()
+
     def validate(self, request, operation):
         return {"asked": read_request(request, self.scorer.manifest.features, self.look_up)}
 

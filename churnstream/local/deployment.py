@@ -22,7 +22,7 @@ START_S = 120.0  # for init_context
 ASK_S = 2.0
 FIRST_PAUSE_S = 0.1
 LAST_PAUSE_S = 5.0
-CRASHES = 6  # within CRASH_WINDOW_S, and the function is given up
+CRASHES = 6  # ends of its own making within CRASH_WINDOW_S, and the function is given up
 CRASH_WINDOW_S = 60.0
 NOTHING: dict[str, Any] = {"streams": []}
 
@@ -117,18 +117,22 @@ class Deployment:
         return forced
 
     async def _keep(self, forgiving: bool) -> None:
+        deaths: deque[float] = deque()
         crashes: deque[float] = deque()
         clock = asyncio.get_running_loop().time
         pause = FIRST_PAUSE_S
         try:
             while not self._stopping.is_set():
-                was_ready, why = await self._live()
+                was_ready, killed, why = await self._live()
                 if self._stopping.is_set():
                     return
-                crashes.append(clock())
-                while crashes[0] < clock() - CRASH_WINDOW_S:
-                    crashes.popleft()
-                if len(crashes) == 1:
+                deaths.append(clock())
+                if not (was_ready and killed):
+                    crashes.append(clock())
+                for each in (deaths, crashes):
+                    while each and each[0] < clock() - CRASH_WINDOW_S:
+                        each.popleft()
+                if len(deaths) == 1:
                     pause = FIRST_PAUSE_S
                 if not was_ready and not forgiving:
                     self._give_up(why)
@@ -146,8 +150,8 @@ class Deployment:
         except Exception:
             self._give_up(f"the supervisor failed while it kept {self.specification.name}:\n{traceback.format_exc()}")
 
-    async def _live(self) -> tuple[bool, str]:
-        """One worker's life: whether it was ever ready, and why it ended."""
+    async def _live(self) -> tuple[bool, bool, str]:
+        """One worker's life: whether it was ever ready, whether somebody else ended it by SIGKILL, and why it ended."""
         assert self._listener is not None
         project, name = self.specification.project, self.specification.name
         try:
@@ -155,7 +159,7 @@ class Deployment:
                 self._home.spec(project, name), self._home, self._home.log(project, name), self._listener
             )
         except PlatformFailed as cause:
-            return False, str(cause)
+            return False, False, str(cause)
         self._process = process
         if self._stopping.is_set():
             process.signal(signal.SIGTERM)
@@ -181,7 +185,7 @@ class Deployment:
         self._process = None
         if too_late.is_set():
             failure = f"{name} was not ready within {START_S:g} s and was killed; its init_context takes too long"
-        return was_ready, failure or _ending(name, code, was_ready)
+        return was_ready, code == -signal.SIGKILL, failure or _ending(name, code, was_ready)
 
     def _give_up(self, why: str) -> None:
         self.state, self.message = ERROR, why
