@@ -15,6 +15,8 @@ def init_context(context):
 
 def handler(context, event):
     """202 with counts when anything could be read; 400 when nothing could; 503 when it could not be written."""
+    if event.trigger.kind not in STREAM_TRIGGERS and event.method not in ("POST", "PUT"):
+        return _answer(context, 405, {"error": "POST one JSON event, an array of events, or one event a line"}, {"Allow": "POST"})
     parts = context.user_data.parts
     unit = parts.begin(event)
     if unit.replayed:

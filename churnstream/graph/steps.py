@@ -16,7 +16,7 @@ from churnstream.graph.engine import Applied, WindowEngine
 from churnstream.graph.work import Work
 from churnstream.records import Record
 from churnstream.topology import FEATURES, SERVING
-from churnstream.usecases.case import EVENT_TIME, KEY
+from churnstream.usecases.case import EVENT_TIME, KEY, spell
 
 
 class DecodeBatch:
@@ -104,8 +104,7 @@ def deliver(batch: pa.RecordBatch, applied: Applied, work: Work) -> None:
         vectors = vector_batch(batch, applied, work)
         unit.append(SERVING, Record(encode_batch(vectors), vectors.num_rows, headers={"content-type": ARROW}))
     for row in applied.late.tolist():
-        lateness = work.case.features.lateness
-        sentence = f"the event is late: more than {lateness} behind the newest event of its customer"
+        sentence = f"the event is late: more than {spell(work.case.features.lateness)} behind the newest event of its customer"
         unit.refuse(sentence, json.dumps(batch.slice(row, 1).to_pylist()[0], default=str).encode(), row)
     unit.count("applied", batch.num_rows - len(applied.late))
     unit.count("late", len(applied.late))
