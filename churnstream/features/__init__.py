@@ -1,1 +1,1 @@
-"""What is measured about a customer: the definitions, and the slow exact answer."""
+"""What is measured about a customer: the definitions, their windows, and the slow exact answer."""

@@ -1,13 +1,12 @@
 """The definition table of a use case's features: the one place that says what each number means.
 
-Two engines read it (``features/reference.py`` and ``graph/engine.py``) and one test holds them equal.
-
-Time semantics, for both engines:
+Two engines read it (``features/reference.py`` and ``graph/engine.py``) and one test holds them equal. The windows are described in
+``features/windows.py``. Beyond them, for both engines:
 
 * Only event time counts, in whole microseconds, UTC.
-* The *anchor* of a customer is the earliest event of the type ``FeatureTable.anchor``. A window of span ``S`` holds the
-  events at ``anchor <= t < anchor + S``; what came before the anchor, or at or after the end, does not count.
-* A customer has a feature vector from the instant the anchor *and* the event ``FeatureTable.requires`` (when set) are known.
+* The *anchor* of a customer is the earliest event of the type ``FeatureTable.anchor``; windows of the kind ``First`` need one.
+* A customer has a feature vector from the instant something the table asks for is known: the anchor, where there is one, and the
+  event ``FeatureTable.requires``, where there is one; else any event at all.
 * An event more than ``FeatureTable.lateness`` behind the newest event of the same customer is late: it changes nothing and goes to
   the dead letters. An event inside the lateness is applied as if it had arrived in order, also when it moves the anchor.
 * Customers never touch: one whose clock is wrong makes nobody else late.
@@ -16,33 +15,38 @@ Time semantics, for both engines:
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import timedelta
 from enum import StrEnum
 from math import nan
 
 from churnstream.errors import InvalidDefinition
+from churnstream.features.windows import First, Sliding, Window
 
 
 class Op(StrEnum):
-    """What is computed over the values in a window; each needs the number of events given beside it to be a number."""
+    """What is computed over the events in a window; each needs the number of events given beside it to be a number."""
 
     COUNT = "count"  # 0 events: 0
     SUM = "sum"  # 0 events: 0
     MEAN = "mean"  # 1 event
     VAR = "var"  # 2 events; the sample variance
+    STD = "std"  # 2 events; its square root
     MIN = "min"  # 1 event
     MAX = "max"  # 1 event
-    LAST_AT = "last_at"  # 1 event; seconds from the anchor to the newest event
+    FIRST = "first"  # 1 event; of events at one instant, the one that came first
+    LAST = "last"  # 1 event; of events at one instant, the one that came last
+    SINCE_LAST = "since_last"  # 1 event; seconds from the newest event to the instant of reading
+    LAST_AT = "last_at"  # 1 event; seconds from the anchor to the newest event; windows from the anchor only
 
 
-NEEDS_FIELD = frozenset({Op.SUM, Op.MEAN, Op.VAR, Op.MIN, Op.MAX})
+READS_NO_FIELD = frozenset({Op.COUNT, Op.SINCE_LAST, Op.LAST_AT})
 ZERO_WHEN_EMPTY = frozenset({Op.COUNT, Op.SUM})
 
 
 @dataclass(frozen=True, slots=True)
 class Feature:
-    """One number over one field of one kind of event, in the window of ``span`` from the anchor.
+    """One number over one field of one kind of event, in a window.
 
     ``default`` is the value below the number of events that ``op`` needs: 0 for counts and sums, NaN for the rest.
     """
@@ -51,7 +55,7 @@ class Feature:
     event: str
     field: str | None
     op: Op
-    span: timedelta
+    window: Window
     unit: str
     doc: str
 
@@ -73,36 +77,69 @@ class Attribute:
 
 
 @dataclass(frozen=True, slots=True)
+class Trend:
+    """``of`` (a feature over a sliding window) less the same feature read ``ago`` earlier; NaN when either is."""
+
+    name: str
+    of: Feature
+    ago: timedelta
+    unit: str
+    doc: str
+
+    @property
+    def earlier(self) -> Feature:
+        """The feature that is taken away."""
+        return lag(self.of, self.ago, f"{self.name} earlier")
+
+
+@dataclass(frozen=True, slots=True)
+class Ratio:
+    """One feature of the table over another, both by name; NaN when either is, or when the lower one is 0."""
+
+    name: str
+    over: str
+    under: str
+    unit: str
+    doc: str
+
+
+Definition = Feature | Attribute | Trend | Ratio
+
+
+def lag(feature: Feature, ago: timedelta, name: str = "") -> Feature:
+    """``feature`` as it was ``ago`` before the instant of reading; raises InvalidDefinition unless its window slides."""
+    if not isinstance(feature.window, Sliding):
+        raise InvalidDefinition(f"feature {feature.name} has no sliding window, so it has no value of some time ago")
+    window = replace(feature.window, ago=feature.window.ago + ago)
+    return replace(feature, name=name or f"{feature.name}_lag", window=window)
+
+
+@dataclass(frozen=True, slots=True)
 class FeatureTable:
     """All features of a case, in the order of the vector.
 
     ``fingerprint`` changes when the meaning of any number does, and not when a docstring does.
     """
 
-    anchor: str
-    features: tuple[Feature | Attribute, ...]
+    features: tuple[Definition, ...]
+    anchor: str | None = None
     requires: str | None = None
     lateness: timedelta = timedelta(hours=1)
     names: tuple[str, ...] = field(init=False)
     fingerprint: str = field(init=False)
 
     def __post_init__(self) -> None:
-        names = tuple(each.name for each in self.features)
-        object.__setattr__(self, "names", names)
+        object.__setattr__(self, "names", tuple(each.name for each in self.features))
         object.__setattr__(self, "fingerprint", self._fingerprint())
 
     def _fingerprint(self) -> str:
-        meaning = [
-            {key: str(value) for key, value in asdict(each).items() if key != "doc"} | {"kind": type(each).__name__}
-            for each in self.features
-        ]
-        text = json.dumps([self.anchor, self.requires, str(self.lateness), meaning], sort_keys=True)
+        text = json.dumps([self.anchor, self.requires, str(self.lateness), [_meaning(each) for each in self.features]], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def check(self, fields: Mapping[str, Mapping[str, bool]]) -> None:
         """Raise InvalidDefinition unless every name is used once and every source exists.
 
-        ``fields`` maps event type -> field name -> whether the field is a number.
+        ``fields`` maps event type -> field name -> whether the field is a number that is always there.
         """
         if not self.features:
             raise InvalidDefinition("a case needs at least one feature")
@@ -115,20 +152,42 @@ class FeatureTable:
             if event is not None and event not in fields:
                 raise InvalidDefinition(f"the {role} is {event!r}, which is no event of the case: {', '.join(fields)}")
         for each in self.features:
-            _check_source(each, fields)
+            if isinstance(each, Ratio):
+                self._check_ratio(each)
+            elif isinstance(each, Trend):
+                lag(each.of, each.ago)
+                self._check_source(each.of, fields)
+            else:
+                self._check_source(each, fields)
+
+    def _check_ratio(self, each: Ratio) -> None:
+        plain = [one.name for one in self.features if not isinstance(one, Ratio)]
+        for name in (each.over, each.under):
+            if name not in plain:
+                raise InvalidDefinition(f"feature {each.name} is a ratio with {name!r}, which is no feature to divide: {', '.join(plain)}")
+
+    def _check_source(self, each: Feature | Attribute, fields: Mapping[str, Mapping[str, bool]]) -> None:
+        if each.event not in fields:
+            raise InvalidDefinition(f"feature {each.name} reads {each.event!r}, which is no event of the case: {', '.join(fields)}")
+        if isinstance(each, Feature):
+            if isinstance(each.window, First) and self.anchor is None:
+                raise InvalidDefinition(f"feature {each.name} counts from an anchor, and the table names none")
+            if each.op is Op.LAST_AT and not isinstance(each.window, First):
+                raise InvalidDefinition(f"feature {each.name} is a {each.op}, which needs a window from the anchor")
+            if each.field is None:
+                if each.op not in READS_NO_FIELD:
+                    raise InvalidDefinition(f"feature {each.name} takes the {each.op} of no field; name the field it reads")
+                return
+            if each.op in READS_NO_FIELD:
+                raise InvalidDefinition(f"feature {each.name} is a {each.op}, which reads no field; leave {each.field!r} out")
+        if not fields[each.event].get(each.field or "", False):
+            raise InvalidDefinition(f"feature {each.name} reads {each.event}.{each.field}, which is no number field of that event")
 
 
-def _check_source(each: Feature | Attribute, fields: Mapping[str, Mapping[str, bool]]) -> None:
-    if each.event not in fields:
-        raise InvalidDefinition(f"feature {each.name} reads {each.event!r}, which is no event of the case: {', '.join(fields)}")
+def _meaning(each: Definition) -> dict[str, str]:
+    meaning = {name: str(value) for name, value in asdict(each).items() if name != "doc"} | {"kind": type(each).__name__}
     if isinstance(each, Feature):
-        if each.span <= timedelta(0):
-            raise InvalidDefinition(f"feature {each.name} has a window of {each.span}; a window has a length")
-        if each.field is None:
-            if each.op in NEEDS_FIELD:
-                raise InvalidDefinition(f"feature {each.name} takes the {each.op} of no field; name the field it reads")
-            return
-        if each.op not in NEEDS_FIELD:
-            raise InvalidDefinition(f"feature {each.name} is a {each.op}, which reads no field; leave {each.field!r} out")
-    if not fields[each.event].get(each.field or "", False):
-        raise InvalidDefinition(f"feature {each.name} reads {each.event}.{each.field}, which is no number field of that event")
+        meaning["window"] = f"{type(each.window).__name__} {asdict(each.window)}"
+    if isinstance(each, Trend):
+        meaning["of"] = str(sorted(_meaning(each.of).items()))
+    return meaning

@@ -1,129 +1,104 @@
 """The compiled inner loop of the engine: one pass over a micro-batch, in order of arrival.
 
-Everything about a customer stands in one row of ``whole`` (int64: instants in microseconds since 1970, counts) and one row of ``real``
-(float64). Sums are kept as a pair (value, rest) by Knuth's TwoSum, so that the sum of any number of cents rounds to the same double
-in whatever order they come; mean and centred sum of squares follow Welford (1962, doi:10.1080/00401706.1962.10490022), so that
-nothing is ever subtracted out again. An event that can still turn out to lie in a window, because the anchor may yet move, waits in a
-linked list of the pool; when the anchor moves, the customer's windows are built again from it.
+Everything about a customer stands in one row of ``whole`` (int64: instants in microseconds since 1970, places in the pools) and one slab
+of ``real`` (aggregates, then attributes). An event that can still turn out to lie in a window from the anchor, because the anchor may yet
+move, waits in a linked list; when the anchor moves, those windows are built again from it.
 """
+
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
 
-# columns of ``whole``
-ANCHOR, REQUIRED, NEWEST, WAITING, WAIT_LIMIT, FIRST_WAITING, LAST_WAITING, HEAD_WHOLE = range(8)
-COUNT, LAST, ACC_WHOLE = range(3)  # of an accumulator, from HEAD_WHOLE on; then one instant an attribute
-SUM, REST, MEAN, M2, MIN, MAX, ACC_REAL = range(7)  # of an accumulator in ``real``; then one value an attribute
+from churnstream.graph import aggregate as ag
+from churnstream.graph import panes as pn
+from churnstream.graph.plan import (
+    AGO,
+    COLUMN,
+    EVENT,
+    FIRST_VIEW,
+    GAP,
+    IS_ACCUMULATED,
+    IS_ATTRIBUTE,
+    IS_RATIO,
+    IS_TREND,
+    IS_VIEWED,
+    KIND,
+    NO_END,
+    OP,
+    PANES,
+    PERIOD,
+    SECOND,
+    SOURCE,
+    SPAN,
+    TRACK_OF,
+    VIEWS,
+)
+
+# columns of ``whole``: these, two a track, three a view, one a attribute
+ANCHOR, REQUIRED, NEWEST, WAITING, WAIT_LIMIT, FIRST_WAITING, LAST_WAITING, HEAD = range(8)
 
 NEVER = np.iinfo(np.int64).max
 LONG_AGO = np.iinfo(np.int64).min
 APPLIED, LATE = 0, 1
-OP_COUNT, OP_SUM, OP_MEAN, OP_VAR, OP_MIN, OP_MAX, OP_LAST_AT, OP_ATTRIBUTE = range(8)
 FIRST_LIMIT = 32
 
 
-@njit(cache=True)
-def empty_accumulator(whole, real, acc):  # type: ignore[no-untyped-def]
-    w, r = HEAD_WHOLE + acc * ACC_WHOLE, acc * ACC_REAL
-    whole[w + COUNT] = 0
-    whole[w + LAST] = LONG_AGO
-    real[r + SUM : r + MIN] = 0.0
-    real[r + MIN] = np.inf
-    real[r + MAX] = -np.inf
+class Pools(NamedTuple):
+    """What all customers of a shard share: nodes of panes, and events that wait; each with its free list (first, how many)."""
+
+    node: np.ndarray
+    held: np.ndarray
+    upto: np.ndarray
+    node_free: np.ndarray
+    wait: np.ndarray
+    wait_real: np.ndarray
+    wait_free: np.ndarray
 
 
 @njit(cache=True)
-def accumulate(whole, real, acc, at, value):  # type: ignore[no-untyped-def]
-    w, r = HEAD_WHOLE + acc * ACC_WHOLE, acc * ACC_REAL
-    whole[w + COUNT] += 1
-    whole[w + LAST] = max(whole[w + LAST], at)
-    total = real[r + SUM]
-    grown = total + value
-    carried = grown - total
-    real[r + REST] += (total - (grown - carried)) + (value - carried)
-    real[r + SUM] = grown
-    delta = value - real[r + MEAN]
-    real[r + MEAN] += delta / whole[w + COUNT]
-    real[r + M2] += delta * (value - real[r + MEAN])
-    real[r + MIN] = min(real[r + MIN], value)
-    real[r + MAX] = max(real[r + MAX], value)
-
-
-@njit(cache=True)
-def into_windows(whole, real, code, at, values, acc_event, acc_column, acc_span):  # type: ignore[no-untyped-def]
-    anchor = whole[ANCHOR]
-    if at < anchor:
-        return
-    for acc in range(len(acc_event)):
-        if acc_event[acc] == code and at - anchor < acc_span[acc]:
-            column = acc_column[acc]
-            accumulate(whole, real, acc, at, values[column] if column >= 0 else 0.0)
-
-
-@njit(cache=True)
-def read_vector(whole, real, out, op, source, accumulators):  # type: ignore[no-untyped-def]
-    for place in range(len(op)):
-        if op[place] == OP_ATTRIBUTE:
-            out[place] = real[accumulators * ACC_REAL + source[place]]
+def into_accumulators(acc, whole, real, code, at, values, lifetimes):  # type: ignore[no-untyped-def]
+    """Add an event to the windows from the anchor, or to the lifetimes; the two are built at different moments."""
+    for place in range(len(acc)):
+        if acc[place, EVENT] != code or (acc[place, SPAN] == NO_END) != lifetimes:
             continue
-        w, r = HEAD_WHOLE + source[place] * ACC_WHOLE, source[place] * ACC_REAL
-        count = whole[w + COUNT]
-        total = real[r + SUM] + real[r + REST]
-        if op[place] == OP_COUNT:
-            out[place] = count
-        elif op[place] == OP_SUM:
-            out[place] = total
-        elif op[place] == OP_VAR:
-            out[place] = real[r + M2] / (count - 1) if count > 1 else np.nan
-        elif count == 0:
-            out[place] = np.nan
-        elif op[place] == OP_MEAN:
-            out[place] = total / count
-        elif op[place] == OP_MIN:
-            out[place] = real[r + MIN]
-        elif op[place] == OP_MAX:
-            out[place] = real[r + MAX]
-        else:
-            out[place] = (whole[w + LAST] - whole[ANCHOR]) / 1_000_000
+        if lifetimes or (whole[ANCHOR] <= at and at - whole[ANCHOR] < acc[place, SPAN]):
+            column = acc[place, COLUMN]
+            ag.add(real, place, at, values[column] if column >= 0 else 0.0)
 
 
 @njit(cache=True)
-def is_defined(whole, requires):  # type: ignore[no-untyped-def]
-    return whole[ANCHOR] != NEVER and (requires < 0 or whole[REQUIRED] != NEVER)
-
-
-@njit(cache=True)
-def wait(whole, code, at, values, pool_whole, pool_real, free):  # type: ignore[no-untyped-def]
+def wait_for_anchor(whole, code, at, values, wait, wait_real, wait_free):  # type: ignore[no-untyped-def]
     """Append an event to the customer's list; the pool has room, the caller saw to it."""
-    place = free[0]
-    free[0] = pool_whole[place, 2]
-    free[1] -= 1
-    pool_whole[place, 0] = at
-    pool_whole[place, 1] = code
-    pool_whole[place, 2] = -1
-    pool_real[place, :] = values
+    place = wait_free[0]
+    wait_free[0] = wait[place, 2]
+    wait_free[1] -= 1
+    wait[place, 0] = at
+    wait[place, 1] = code
+    wait[place, 2] = -1
+    wait_real[place, :] = values
     if whole[LAST_WAITING] < 0:
         whole[FIRST_WAITING] = place
     else:
-        pool_whole[whole[LAST_WAITING], 2] = place
+        wait[whole[LAST_WAITING], 2] = place
     whole[LAST_WAITING] = place
     whole[WAITING] += 1
 
 
 @njit(cache=True)
-def forget(whole, before, pool_whole, free):  # type: ignore[no-untyped-def]
+def forget(whole, before, wait, wait_free):  # type: ignore[no-untyped-def]
     """Give back the customer's waiting events that happened before the instant ``before``."""
     place, last = whole[FIRST_WAITING], -1
     while place >= 0:
-        following = pool_whole[place, 2]
-        if pool_whole[place, 0] < before:
+        following = wait[place, 2]
+        if wait[place, 0] < before:
             if last < 0:
                 whole[FIRST_WAITING] = following
             else:
-                pool_whole[last, 2] = following
-            pool_whole[place, 2] = free[0]
-            free[0] = place
-            free[1] += 1
+                wait[last, 2] = following
+            wait[place, 2] = wait_free[0]
+            wait_free[0] = place
+            wait_free[1] += 1
             whole[WAITING] -= 1
         else:
             last = place
@@ -133,52 +108,163 @@ def forget(whole, before, pool_whole, free):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def apply_rows(  # type: ignore[no-untyped-def]
-    who, codes, times, values, whole, real, pool_whole, pool_real, free, outcome, emitted, vectors,
-    anchor, requires, lateness, acc_event, acc_column, acc_span, att_event, att_column, op, source, serves,
-):  # fmt: skip
+def from_the_anchor(acc, anchor, lateness, whole, real, code, at, values, wait, wait_real, wait_free):  # type: ignore[no-untyped-def]
+    """Bring the windows from the anchor up to date with one event."""
+    counted = False
+    for place in range(len(acc)):
+        counted = counted or (acc[place, EVENT] == code and acc[place, SPAN] != NO_END)
+    settled = whole[ANCHOR] != NEVER and whole[NEWEST] - lateness >= whole[ANCHOR]
+    if counted and not settled:
+        wait_for_anchor(whole, code, at, values, wait, wait_real, wait_free)
+    if code == anchor and at < whole[ANCHOR]:
+        whole[ANCHOR] = at
+        for place in range(len(acc)):
+            if acc[place, SPAN] != NO_END:
+                ag.clear(real, place)
+        place = whole[FIRST_WAITING]
+        while place >= 0:
+            into_accumulators(acc, whole, real, wait[place, 1], wait[place, 0], wait_real[place], False)
+            place = wait[place, 2]
+    elif counted and whole[ANCHOR] != NEVER:
+        into_accumulators(acc, whole, real, code, at, values, False)
+    if whole[WAITING] > 0 and whole[ANCHOR] != NEVER and whole[NEWEST] - lateness >= whole[ANCHOR]:
+        forget(whole, NEVER, wait, wait_free)
+    elif whole[WAITING] > whole[WAIT_LIMIT]:
+        forget(whole, whole[NEWEST] - lateness, wait, wait_free)
+
+
+@njit(cache=True)
+def move_track(track, view, place, backs, slots, whole, real, as_of, node, held, upto, free):  # type: ignore[no-untyped-def]
+    """Bring every view of a track to an instant, and give back the panes that none will read again."""
+    first, views = track[place, FIRST_VIEW], track[place, VIEWS]
+    at, present = HEAD + place * pn.TRACK, as_of // track[place, PERIOD]
+    views_at = HEAD + len(track) * pn.TRACK
+    oldest = NEVER
+    for each in range(first, first + views):
+        highest = present - view[each, AGO]
+        lowest = highest - view[each, PANES] + 1
+        oldest = min(oldest, lowest)
+        if view[each, AGO] == 0:
+            highest -= 1  # the present pane still grows: it is read by itself
+        pn.move(whole, real, at, views_at + each * pn.VIEW, backs + each, each - first, slots, lowest, highest, node, held, upto)
+    pn.prune(whole, at, views_at + first * pn.VIEW, views, oldest, node, free)
+
+
+@njit(cache=True)
+def into_tracks(track, view, lateness, backs, slots, whole, real, code, at, values, node, held, upto, free):  # type: ignore[no-untyped-def]
+    """Add one event to the panes and sessions that hold it."""
+    views_at = HEAD + len(track) * pn.TRACK
+    for place in range(len(track)):
+        if track[place, EVENT] != code:
+            continue
+        column, gap = track[place, COLUMN], track[place, GAP]
+        value = values[column] if column >= 0 else 0.0
+        if gap > 0:
+            pn.into_session(whole, HEAD + place * pn.TRACK, gap, at, value, node, held, free)
+            pn.forget_sessions(whole, HEAD + place * pn.TRACK, whole[NEWEST] - lateness - gap, node, held, free)
+            continue
+        pane = at // track[place, PERIOD]
+        out_of_order = pn.into_pane(whole, HEAD + place * pn.TRACK, pane, at, value, node, held, free)
+        # The newest pane of its track may still not be the present one: a view may have taken it in before it grew.
+        if out_of_order or pane != whole[NEWEST] // track[place, PERIOD]:
+            for each in range(track[place, FIRST_VIEW], track[place, FIRST_VIEW] + track[place, VIEWS]):
+                pn.start_again(whole, real, views_at + each * pn.VIEW, backs + each)
+        move_track(track, view, place, backs, slots, whole, real, whole[NEWEST], node, held, upto, free)
+
+
+@njit(cache=True)
+def read_views(track, view, backs, slots, whole, real, as_of, moved, node, held, upto, scratch):  # type: ignore[no-untyped-def]
+    """The aggregate of every view into ``scratch``; ``moved`` says that the tracks have been moved to ``as_of``."""
+    views_at = HEAD + len(track) * pn.TRACK
+    for each in range(len(view)):
+        place = view[each, TRACK_OF]
+        at = HEAD + place * pn.TRACK
+        if track[place, GAP] > 0:
+            pn.newest_session(whole, at, track[place, GAP], as_of, held, scratch, each)
+            continue
+        highest = as_of // track[place, PERIOD] - view[each, AGO]
+        if moved:
+            present = highest if view[each, AGO] == 0 else LONG_AGO
+            slot = each - track[place, FIRST_VIEW]
+            pn.value_of(
+                whole, real, at, views_at + each * pn.VIEW, backs + each, slot, slots, present, node, held, upto, scratch, each
+            )  # fmt: skip
+        else:
+            pn.walk(whole, at, highest - view[each, PANES] + 1, highest, node, held, scratch, each)
+
+
+@njit(cache=True)
+def read_features(feature, attributes, whole, real, scratch, as_of, out, row):  # type: ignore[no-untyped-def]
+    """The features of a customer into a row of ``out``, from the accumulators and from views that have been read."""
+    anchor = whole[ANCHOR]
+    for place in range(len(feature)):
+        kind, op, source = feature[place, KIND], feature[place, OP], feature[place, SOURCE]
+        if kind == IS_ACCUMULATED:
+            out[row, place] = ag.read(real, source, op, as_of, anchor)
+        elif kind == IS_VIEWED:
+            out[row, place] = ag.read(scratch, source, op, as_of, anchor)
+        elif kind == IS_ATTRIBUTE:
+            out[row, place] = real[attributes + source, 0]
+        elif kind == IS_TREND:
+            earlier = ag.read(scratch, feature[place, SECOND], op, as_of, anchor)
+            out[row, place] = ag.read(scratch, source, op, as_of, anchor) - earlier
+    for place in range(len(feature)):
+        if feature[place, KIND] == IS_RATIO:
+            over, under = out[row, feature[place, SOURCE]], out[row, feature[place, SECOND]]
+            out[row, place] = np.nan if under == 0 else over / under
+
+
+@njit(cache=True)
+def is_defined(anchor, requires, whole):  # type: ignore[no-untyped-def]
+    if whole[NEWEST] == LONG_AGO or (anchor >= 0 and whole[ANCHOR] == NEVER):
+        return False
+    return requires < 0 or whole[REQUIRED] != NEVER
+
+
+@njit(cache=True)
+def apply_rows(plan, who, codes, times, values, wholes, reals, pools, outcome, emitted, vectors, scratch):  # type: ignore[no-untyped-def]
     """Apply a batch; returns how many vectors were emitted. ``emitted`` holds the row, ``vectors`` the features after that row."""
-    accumulators = len(acc_event)
+    # Taken apart once: a tuple of arrays is copied at every call it is passed to.
+    anchor, requires, lateness = plan.anchor, plan.requires, plan.lateness
+    acc, track, view, att, feature, serves = plan.acc, plan.track, plan.views, plan.att, plan.feature, plan.serves
+    node, held, upto, free = pools.node, pools.held, pools.upto, pools.node_free
+    wait, wait_real, wait_free = pools.wait, pools.wait_real, pools.wait_free
+    backs, attributes = len(acc), len(acc) + len(view)
+    attributes_at = HEAD + len(track) * pn.TRACK + len(view) * pn.VIEW
+    slots = len(upto) // max(1, len(node))
     count = 0
     for row in range(len(who)):
-        one, some, code, at = whole[who[row]], real[who[row]], codes[row], times[row]
-        if one[NEWEST] != LONG_AGO and at < one[NEWEST] - lateness:
+        whole, real, code, at = wholes[who[row]], reals[who[row]], codes[row], times[row]
+        if whole[NEWEST] != LONG_AGO and at < whole[NEWEST] - lateness:
             outcome[row] = LATE
             continue
         outcome[row] = APPLIED
-        one[NEWEST] = max(one[NEWEST], at)
+        whole[NEWEST] = max(whole[NEWEST], at)
         if code == requires:
-            one[REQUIRED] = min(one[REQUIRED], at)
-        for att in range(len(att_event)):
-            value = values[row, att_column[att]]
-            known = HEAD_WHOLE + accumulators * ACC_WHOLE + att
-            if att_event[att] == code and not np.isnan(value) and at >= one[known]:
-                one[known] = at
-                some[accumulators * ACC_REAL + att] = value
-        counted = False
-        for acc in range(accumulators):
-            counted = counted or acc_event[acc] == code
-        settled = one[ANCHOR] != NEVER and one[NEWEST] - lateness >= one[ANCHOR]
-        if counted and not settled:
-            wait(one, code, at, values[row], pool_whole, pool_real, free)
-        if code == anchor and at < one[ANCHOR]:
-            one[ANCHOR] = at
-            for acc in range(accumulators):
-                empty_accumulator(one, some, acc)
-            place = one[FIRST_WAITING]
-            while place >= 0:
-                into_windows(
-                    one, some, pool_whole[place, 1], pool_whole[place, 0], pool_real[place], acc_event, acc_column, acc_span
-                )
-                place = pool_whole[place, 2]
-        elif counted and one[ANCHOR] != NEVER:
-            into_windows(one, some, code, at, values[row], acc_event, acc_column, acc_span)
-        if one[WAITING] > 0 and one[ANCHOR] != NEVER and one[NEWEST] - lateness >= one[ANCHOR]:
-            forget(one, NEVER, pool_whole, free)
-        elif one[WAITING] > one[WAIT_LIMIT]:
-            forget(one, one[NEWEST] - lateness, pool_whole, free)
-        if serves[code] and is_defined(one, requires):
-            read_vector(one, some, vectors[count], op, source, accumulators)
+            whole[REQUIRED] = min(whole[REQUIRED], at)
+        for each in range(len(att)):
+            value = values[row, att[each, COLUMN]]
+            if att[each, EVENT] == code and not np.isnan(value) and at >= whole[attributes_at + each]:
+                whole[attributes_at + each] = at
+                real[attributes + each, 0] = value
+        if anchor >= 0:
+            from_the_anchor(acc, anchor, lateness, whole, real, code, at, values[row], wait, wait_real, wait_free)
+        into_accumulators(acc, whole, real, code, at, values[row], True)
+        into_tracks(track, view, lateness, backs, slots, whole, real, code, at, values[row], node, held, upto, free)
+        if serves[code] and is_defined(anchor, requires, whole):
+            for place in range(len(track)):
+                if track[place, GAP] == 0 and track[place, EVENT] != code:
+                    move_track(track, view, place, backs, slots, whole, real, whole[NEWEST], node, held, upto, free)
+            read_views(track, view, backs, slots, whole, real, whole[NEWEST], True, node, held, upto, scratch)
+            read_features(feature, attributes, whole, real, scratch, whole[NEWEST], vectors, count)
             emitted[count] = row
             count += 1
     return count
+
+
+@njit(cache=True)
+def read_customer(plan, whole, real, pools, as_of, scratch, out):  # type: ignore[no-untyped-def]
+    """The features of one customer at ``as_of``, which is not before their newest event, into the first row of ``out``; changes nothing."""
+    backs = len(plan.acc)
+    read_views(plan.track, plan.views, backs, 1, whole, real, as_of, False, pools.node, pools.held, pools.upto, scratch)
+    read_features(plan.feature, backs + len(plan.views), whole, real, scratch, as_of, out, 0)

@@ -7,6 +7,7 @@ from a file with the columns player_id, event_ts (UTC) and score.
 from datetime import timedelta
 
 from churnstream.features.definitions import Feature, FeatureTable, Op
+from churnstream.features.windows import First
 from churnstream.usecases.case import EventType, Field, Kind, SilenceLabel, Source, UseCase
 
 PLAY = "play"
@@ -31,7 +32,7 @@ def _over(span: timedelta, suffix: str, *ops: Op) -> tuple[Feature, ...]:
             event=PLAY,
             field=None if op in (Op.COUNT, Op.LAST_AT) else "score",
             op=op,
-            span=span,
+            window=First(span),
             unit=UNITS.get(op, "points"),
             doc=f"{WORDS[op]} in the first {suffix} from the first play.",
         )

@@ -14,6 +14,7 @@ from math import exp
 from typing import Any
 
 from churnstream.features.definitions import Attribute, Feature, FeatureTable, Op
+from churnstream.features.windows import First
 from churnstream.usecases.case import Enrichment, EventType, Field, Kind, StatedLabel, UseCase
 
 FIRST_DAY = timedelta(hours=24)
@@ -37,7 +38,7 @@ def _moments(prefix: str, event: str, field: str, what: str) -> tuple[Feature, .
             event=event,
             field=None if op is Op.COUNT else field,
             op=op,
-            span=FIRST_DAY,
+            window=First(FIRST_DAY),
             unit={Op.COUNT: "events", Op.VAR: "account currency squared"}.get(op, "account currency"),
             doc=f"{DOCS[op].format(what=what)} in the first 24 hours from the first purchase.",
         )

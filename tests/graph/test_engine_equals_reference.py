@@ -1,6 +1,6 @@
 """The fast engine against the slow exact answer, at every event, over histories that nobody would wish for."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from math import isclose, isnan
 
@@ -10,25 +10,42 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from churnstream.codecs import schema
-from churnstream.features.definitions import Attribute, Feature, FeatureTable, Op
+from churnstream.features.definitions import READS_NO_FIELD, Attribute, Feature, FeatureTable, Op, Ratio, Trend
 from churnstream.features.reference import Observed, feature_vector
+from churnstream.features.windows import First, Lifetime, Session, Sliding, Tumbling, Window
 from churnstream.graph.engine import StateReader, WindowEngine
 from churnstream.usecases.case import EventType, Field, Kind, SilenceLabel, UseCase
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
-EXACT = (Op.COUNT, Op.SUM, Op.MIN, Op.MAX, Op.LAST_AT)
-SPANS = {"1h": timedelta(hours=1), "5h": timedelta(hours=5)}
+EXACT = (Op.COUNT, Op.SUM, Op.MIN, Op.MAX, Op.FIRST, Op.LAST, Op.SINCE_LAST, Op.LAST_AT)
+MINUTE = 60_000_000
 
 
-def every_op(event: str, field: str) -> tuple[Feature, ...]:
+ANCHORED = {"1h": First(timedelta(hours=1)), "5h": First(timedelta(hours=5))}
+UNANCHORED = {
+    "slide1h": Sliding(timedelta(hours=1), timedelta(minutes=10)),
+    "slide3h": Sliding(timedelta(hours=3), timedelta(minutes=10)),
+    "slide3hago": Sliding(timedelta(hours=3), timedelta(minutes=10), timedelta(minutes=20)),
+    "exact1h": Sliding(timedelta(hours=1)),
+    "exact1hago": Sliding(timedelta(hours=1), None, timedelta(minutes=7)),
+    "tumble1h": Tumbling(timedelta(hours=1)),
+    "session": Session(timedelta(minutes=20)),
+    "life": Lifetime(),
+}
+
+
+def every_op(event: str, field: str, windows: Mapping[str, Window]) -> tuple[Feature, ...]:
     return tuple(
-        Feature(f"{event}_{op}_{suffix}", event, None if op in (Op.COUNT, Op.LAST_AT) else field, op, span, "", "")
-        for suffix, span in SPANS.items()
+        Feature(f"{event}_{op}_{suffix}", event, None if op in READS_NO_FIELD else field, op, window, "", "")
+        for suffix, window in windows.items()
         for op in Op
+        if op is not Op.LAST_AT or isinstance(window, First)
     )
 
 
-def tiny_case(requires: str | None) -> UseCase:
+def tiny_case(requires: str | None, anchor: str | None = "buy") -> UseCase:
+    windows = UNANCHORED | (ANCHORED if anchor else {})
+    slide = Feature("slide", "look", "seconds", Op.SUM, UNANCHORED["slide1h"], "", "")
     return UseCase(
         name="tiny",
         title="Tiny",
@@ -38,13 +55,15 @@ def tiny_case(requires: str | None) -> UseCase:
             EventType("look", (Field("seconds", Kind.NUMBER),)),
         ),
         features=FeatureTable(
-            anchor="buy",
+            anchor=anchor,
             requires=requires,
             lateness=timedelta(minutes=30),
             features=(
                 Attribute("rank", "hello", "rank", "", "", default=-1.0),
-                *every_op("buy", "amount"),
-                *every_op("look", "seconds"),
+                *every_op("buy", "amount", windows),
+                *every_op("look", "seconds", windows),
+                Trend("look_trend", slide, timedelta(hours=1), "", ""),
+                Ratio("looks_a_buy", "look_count_slide3h", "buy_count_slide3h", "", ""),
             ),
         ),
         label=SilenceLabel("buy", timedelta(days=1)),
@@ -84,31 +103,43 @@ def assert_equal(case: UseCase, got: Sequence[float] | None, wanted: Sequence[fl
     assert (got is None) == (wanted is None)
     if got is None or wanted is None:
         return
+    largest = max([1e-300, *(abs(value) for value in wanted if not isnan(value))])
     for feature, mine, theirs in zip(case.features.features, got, wanted, strict=True):
-        if isnan(theirs):
-            assert isnan(mine), feature.name
-        elif isinstance(feature, Attribute) or feature.op in EXACT:
+        if isnan(theirs) or isnan(mine):
+            assert isnan(mine) and isnan(theirs), (feature.name, mine, theirs)
+        elif isinstance(feature, Attribute) or (isinstance(feature, Feature) and feature.op in EXACT):
             assert mine == theirs, feature.name
         else:
-            scale = max(abs(theirs), 1e-9 if feature.op is Op.VAR else 0.0)
-            assert isclose(mine, theirs, rel_tol=1e-9, abs_tol=1e-9 * scale + variance_floor(feature, wanted, case)), feature.name
+            assert isclose(mine, theirs, rel_tol=1e-9, abs_tol=rounding(feature, wanted, case, largest)), (feature.name, mine, theirs)
 
 
-def variance_floor(feature: Feature, vector: Sequence[float], case: UseCase) -> float:
+def rounding(feature: object, vector: Sequence[float], case: UseCase, largest: float) -> float:
     """Amounts that are all equal leave a variance of rounding only: what counts is its size beside the squared amounts."""
-    if feature.op is not Op.VAR:
+    if isinstance(feature, Trend):
+        return 1e-12 * largest  # the difference of two large sums
+    if not isinstance(feature, Feature) or feature.op not in (Op.VAR, Op.STD):
         return 0.0
-    largest = vector[case.features.names.index(feature.name.replace("_var_", "_max_"))]
-    return 1e-15 * largest * largest
+    top = vector[case.features.names.index(feature.name.replace(f"_{feature.op}_", "_max_"))]
+    return 1e-15 * top * top if feature.op is Op.VAR else 3.2e-8 * top
 
 
-@pytest.mark.parametrize("requires", [None, "hello"])
-@given(rows=arrivals, cuts=st.lists(st.integers(0, 60), max_size=4), restart=st.booleans())
+@pytest.mark.parametrize(("requires", "anchor"), [(None, "buy"), ("hello", "buy"), (None, None)])
+@given(
+    rows=arrivals,
+    cuts=st.lists(st.integers(0, 60), max_size=4),
+    restart=st.booleans(),
+    silence=st.integers(0, 6 * 3_600_000_000),
+)
 @settings(max_examples=200, deadline=None)
-def test_the_engine_equals_the_reference_after_every_event(
-    requires: str | None, rows: list[tuple[str, str, int, float]], cuts: list[int], restart: bool
+def test_the_engine_equals_the_reference_after_every_event_and_at_instants_without_one(
+    requires: str | None,
+    anchor: str | None,
+    rows: list[tuple[str, str, int, float]],
+    cuts: list[int],
+    restart: bool,
+    silence: int,
 ) -> None:
-    case = tiny_case(requires)
+    case = tiny_case(requires, anchor)
     engine, stored = WindowEngine(case), {}
     applied: dict[str, list[Observed]] = {}
     newest: dict[str, datetime] = {}
@@ -137,6 +168,9 @@ def test_the_engine_equals_the_reference_after_every_event(
         wanted = feature_vector(case.features, history, newest[who])
         assert_equal(case, reader.vector(stored[who]), wanted)
         assert_equal(case, engine.vector(who), wanted)
+        later = newest[who] + timedelta(microseconds=silence)
+        assert_equal(case, engine.vector(who, later), feature_vector(case.features, history, later))
+        assert_equal(case, reader.vector(stored[who], later), feature_vector(case.features, history, later))
         assert reader.newest(stored[who]) == newest[who]
 
 
