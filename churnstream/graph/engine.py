@@ -13,12 +13,11 @@ import numpy as np
 import pyarrow as pa
 
 from churnstream.features.windows import MICROSECOND
-from churnstream.graph import aggregate, kernel, panes, state
+from churnstream.graph import kernel, state
 from churnstream.graph.plan import Plan, compile_plan
 from churnstream.usecases.case import EVENT_TIME, EVENT_TYPE, KEY, UseCase
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-LEAST_POOL = 1_024
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +44,9 @@ class WindowEngine:
         self._keys: list[str] = []
         self._new_whole, self._new_real = state.newcomer(self.plan)
         self._whole = np.tile(self._new_whole, (64, 1))
-        self._real = np.tile(self._new_real, (64, 1, 1))
+        self._real = np.tile(self._new_real, (64, 1))
         self._pools = state.empty_pools(self.plan)
-        self._scratch = np.empty((len(self.plan.arrays.views), aggregate.WIDTH))
+        self._scratch = np.empty(len(self.plan.arrays.views) * self.plan.arrays.width)
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -66,7 +65,8 @@ class WindowEngine:
             values[:, place] = batch.column(batch.schema.get_field_index(name)).cast(pa.float64()).to_numpy(zero_copy_only=False)
         outcome, emitted = np.empty(rows, np.int8), np.empty(rows, np.int64)
         vectors = np.empty((int(arrays.serves[codes].sum()), len(self.plan.names)))
-        self._make_room(rows, rows * len(arrays.track))
+        events = rows if arrays.anchor >= 0 else 0
+        self._pools = state.with_room(self._pools, events, rows * len(arrays.track))
         count = kernel.apply_rows(
             arrays, who, codes, times, values, self._whole, self._real, self._pools, outcome, emitted, vectors, self._scratch
         )
@@ -78,7 +78,7 @@ class WindowEngine:
         """Take up customers as they were stored; raises UnknownVersion or FingerprintMismatch."""
         for key, packed in states:
             unpacked = state.unpack(packed, self.plan)
-            self._make_room(len(unpacked.wait), len(unpacked.held))
+            self._pools = state.with_room(self._pools, len(unpacked.wait), len(unpacked.held))
             place = self._place(key)
             state.fill(unpacked, self.plan, self._whole[place], self._real[place], self._pools)
 
@@ -115,19 +115,8 @@ class WindowEngine:
         if place == len(self._whole):
             more = max(64, place // 2)
             self._whole = np.vstack([self._whole, np.tile(self._new_whole, (more, 1))])
-            self._real = np.vstack([self._real, np.tile(self._new_real, (more, 1, 1))])
+            self._real = np.vstack([self._real, np.tile(self._new_real, (more, 1))])
         return place
-
-    def _make_room(self, events: int, nodes: int) -> None:
-        """At least this many free places in each pool."""
-        pools = self._pools
-        if pools.wait_free[1] < events and self.plan.arrays.anchor >= 0:
-            wait, fresh = state.grown(pools.wait, 2, pools.wait_free, max(events, LEAST_POOL))
-            pools = pools._replace(wait=wait, wait_real=state.longer(pools.wait_real, fresh))
-        if pools.node_free[1] < nodes:
-            node, fresh = state.grown(pools.node, panes.AFTER, pools.node_free, max(nodes, LEAST_POOL))
-            pools = pools._replace(node=node, held=state.longer(pools.held, fresh), upto=state.longer(pools.upto, fresh * self.plan.views_a_track))
-        self._pools = pools
 
     def _pack(self, place: int) -> bytes:
         return state.pack(self.plan, self._whole[place], self._real[place], self._pools)
@@ -138,7 +127,7 @@ class StateReader:
 
     def __init__(self, case: UseCase):
         self.plan = compile_plan(case)
-        self._scratch = np.empty((len(self.plan.arrays.views), aggregate.WIDTH))
+        self._scratch = np.empty(len(self.plan.arrays.views) * self.plan.arrays.width)
 
     def vector(self, packed: bytes, as_of: datetime | None = None) -> np.ndarray | None:
         """(features,) at ``as_of``, by default the customer's newest instant; None while they are not defined."""

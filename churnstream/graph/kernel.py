@@ -48,23 +48,21 @@ class Pools(NamedTuple):
     """What all customers of a shard share: nodes of panes, and events that wait; each with its free list (first, how many)."""
 
     node: np.ndarray
-    held: np.ndarray
-    upto: np.ndarray
-    node_free: np.ndarray
+    free: np.ndarray
     wait: np.ndarray
     wait_real: np.ndarray
     wait_free: np.ndarray
 
 
 @njit(cache=True)
-def into_accumulators(acc, whole, real, code, at, values, lifetimes):  # type: ignore[no-untyped-def]
+def into_accumulators(acc, whole, real, code, at, values, lifetimes, width):  # type: ignore[no-untyped-def]
     """Add an event to the windows from the anchor, or to the lifetimes; the two are built at different moments."""
     for place in range(len(acc)):
         if acc[place, EVENT] != code or (acc[place, SPAN] == NO_END) != lifetimes:
             continue
         if lifetimes or (whole[ANCHOR] <= at and at - whole[ANCHOR] < acc[place, SPAN]):
             column = acc[place, COLUMN]
-            ag.add(real, place, at, values[column] if column >= 0 else 0.0)
+            ag.add(real, place * width, at, values[column] if column >= 0 else 0.0, width)
 
 
 @njit(cache=True)
@@ -108,7 +106,7 @@ def forget(whole, before, wait, wait_free):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def from_the_anchor(acc, anchor, lateness, whole, real, code, at, values, wait, wait_real, wait_free):  # type: ignore[no-untyped-def]
+def from_the_anchor(acc, anchor, lateness, whole, real, code, at, values, wait, wait_real, wait_free, width):  # type: ignore[no-untyped-def]
     """Bring the windows from the anchor up to date with one event."""
     counted = False
     for place in range(len(acc)):
@@ -120,13 +118,13 @@ def from_the_anchor(acc, anchor, lateness, whole, real, code, at, values, wait, 
         whole[ANCHOR] = at
         for place in range(len(acc)):
             if acc[place, SPAN] != NO_END:
-                ag.clear(real, place)
+                ag.clear(real, place * width, width)
         place = whole[FIRST_WAITING]
         while place >= 0:
-            into_accumulators(acc, whole, real, wait[place, 1], wait[place, 0], wait_real[place], False)
+            into_accumulators(acc, whole, real, wait[place, 1], wait[place, 0], wait_real[place], False, width)
             place = wait[place, 2]
     elif counted and whole[ANCHOR] != NEVER:
-        into_accumulators(acc, whole, real, code, at, values, False)
+        into_accumulators(acc, whole, real, code, at, values, False, width)
     if whole[WAITING] > 0 and whole[ANCHOR] != NEVER and whole[NEWEST] - lateness >= whole[ANCHOR]:
         forget(whole, NEVER, wait, wait_free)
     elif whole[WAITING] > whole[WAIT_LIMIT]:
@@ -134,84 +132,97 @@ def from_the_anchor(acc, anchor, lateness, whole, real, code, at, values, wait, 
 
 
 @njit(cache=True)
-def move_track(track, view, place, backs, slots, whole, real, as_of, node, held, upto, free):  # type: ignore[no-untyped-def]
+def move_track(track, view, place, lives, whole, real, as_of, node, free, width):  # type: ignore[no-untyped-def]
     """Bring every view of a track to an instant, and give back the panes that none will read again."""
     first, views = track[place, FIRST_VIEW], track[place, VIEWS]
-    at, present = HEAD + place * pn.TRACK, as_of // track[place, PERIOD]
-    views_at = HEAD + len(track) * pn.TRACK
+    at, live, present = HEAD + place * pn.TRACK, lives + place * width, as_of // track[place, PERIOD]
+    views_at, fronts = HEAD + len(track) * pn.TRACK, lives + len(track) * width
+    changed = False
+    if whole[at + pn.LIVE] != pn.NO_PANE and whole[at + pn.LIVE] < present:
+        pn.close(whole, real, at, live, node, free, width)
+        changed = True
     oldest = NEVER
     for each in range(first, first + views):
         highest = present - view[each, AGO]
         lowest = highest - view[each, PANES] + 1
         oldest = min(oldest, lowest)
-        if view[each, AGO] == 0:
-            highest -= 1  # the present pane still grows: it is read by itself
-        pn.move(whole, real, at, views_at + each * pn.VIEW, backs + each, each - first, slots, lowest, highest, node, held, upto)
-    pn.prune(whole, at, views_at + first * pn.VIEW, views, oldest, node, free)
+        here, front = views_at + each * pn.VIEW, fronts + 2 * each * width
+        if whole[here + pn.TAKEN] != whole[at + pn.TAIL]:
+            pn.take_in(whole, real, at, here, front, lowest, highest, node, width)
+        if whole[here + pn.START] != pn.NOWHERE and whole[here + pn.STARTS] < lowest:
+            pn.expire(whole, real, here, front, each - first, lowest, node, width)
+            changed = True
+    if changed:
+        pn.prune(whole, at, views_at + first * pn.VIEW, views, oldest, node, free)
 
 
 @njit(cache=True)
-def into_tracks(track, view, lateness, backs, slots, whole, real, code, at, values, node, held, upto, free):  # type: ignore[no-untyped-def]
+def into_tracks(track, view, lateness, lives, whole, real, code, at, values, node, free, width):  # type: ignore[no-untyped-def]
     """Add one event to the panes and sessions that hold it."""
-    views_at = HEAD + len(track) * pn.TRACK
     for place in range(len(track)):
         if track[place, EVENT] != code:
             continue
         column, gap = track[place, COLUMN], track[place, GAP]
         value = values[column] if column >= 0 else 0.0
+        here, live = HEAD + place * pn.TRACK, lives + place * width
         if gap > 0:
-            pn.into_session(whole, HEAD + place * pn.TRACK, gap, at, value, node, held, free)
-            pn.forget_sessions(whole, HEAD + place * pn.TRACK, whole[NEWEST] - lateness - gap, node, held, free)
-            continue
-        pane = at // track[place, PERIOD]
-        out_of_order = pn.into_pane(whole, HEAD + place * pn.TRACK, pane, at, value, node, held, free)
-        # The newest pane of its track may still not be the present one: a view may have taken it in before it grew.
-        if out_of_order or pane != whole[NEWEST] // track[place, PERIOD]:
+            pn.into_session(whole, real, here, live, gap, at, value, node, free, width)
+            pn.forget_sessions(whole, here, whole[NEWEST] - lateness - gap, node, free)
+        elif pn.into_pane(whole, real, here, live, at // track[place, PERIOD], at, value, node, free, width):
+            views_at, fronts = HEAD + len(track) * pn.TRACK, lives + len(track) * width
             for each in range(track[place, FIRST_VIEW], track[place, FIRST_VIEW] + track[place, VIEWS]):
-                pn.start_again(whole, real, views_at + each * pn.VIEW, backs + each)
-        move_track(track, view, place, backs, slots, whole, real, whole[NEWEST], node, held, upto, free)
+                pn.start_again(whole, real, views_at + each * pn.VIEW, fronts + 2 * each * width, width)
+        if gap == 0:
+            move_track(track, view, place, lives, whole, real, whole[NEWEST], node, free, width)
 
 
 @njit(cache=True)
-def read_views(track, view, backs, slots, whole, real, as_of, moved, node, held, upto, scratch):  # type: ignore[no-untyped-def]
+def read_views(track, view, lives, whole, real, as_of, moved, node, width, scratch):  # type: ignore[no-untyped-def]
     """The aggregate of every view into ``scratch``; ``moved`` says that the tracks have been moved to ``as_of``."""
-    views_at = HEAD + len(track) * pn.TRACK
+    fronts = lives + len(track) * width
     for each in range(len(view)):
-        place = view[each, TRACK_OF]
-        at = HEAD + place * pn.TRACK
+        place, to = view[each, TRACK_OF], each * width
+        at, live = HEAD + place * pn.TRACK, lives + place * width
         if track[place, GAP] > 0:
-            pn.newest_session(whole, at, track[place, GAP], as_of, held, scratch, each)
+            if real[live + ag.N] > 0 and as_of - real[live + ag.LAST_AT] <= track[place, GAP]:
+                ag.copy(scratch, to, real, live, width)
+            else:
+                ag.clear(scratch, to, width)
             continue
         highest = as_of // track[place, PERIOD] - view[each, AGO]
-        if moved:
-            present = highest if view[each, AGO] == 0 else LONG_AGO
-            slot = each - track[place, FIRST_VIEW]
-            pn.value_of(
-                whole, real, at, views_at + each * pn.VIEW, backs + each, slot, slots, present, node, held, upto, scratch, each
-            )  # fmt: skip
-        else:
-            pn.walk(whole, at, highest - view[each, PANES] + 1, highest, node, held, scratch, each)
+        if not moved:
+            pn.walk(whole, real, at, live, highest - view[each, PANES] + 1, highest, node, width, scratch, to)
+            continue
+        front = fronts + 2 * each * width
+        ag.copy(scratch, to, real, front, width)
+        ag.merge(scratch, to, real, front + width, width)
+        if whole[at + pn.LIVE] == highest and view[each, AGO] == 0:
+            ag.merge(scratch, to, real, live, width)
 
 
 @njit(cache=True)
-def read_features(feature, attributes, whole, real, scratch, as_of, out, row):  # type: ignore[no-untyped-def]
+def read_features(feature, attributes, whole, real, scratch, as_of, width, out, row):  # type: ignore[no-untyped-def]
     """The features of a customer into a row of ``out``, from the accumulators and from views that have been read."""
     anchor = whole[ANCHOR]
+    ratios = False
     for place in range(len(feature)):
         kind, op, source = feature[place, KIND], feature[place, OP], feature[place, SOURCE]
         if kind == IS_ACCUMULATED:
-            out[row, place] = ag.read(real, source, op, as_of, anchor)
+            out[row, place] = ag.read(real, source * width, op, as_of, anchor)
         elif kind == IS_VIEWED:
-            out[row, place] = ag.read(scratch, source, op, as_of, anchor)
+            out[row, place] = ag.read(scratch, source * width, op, as_of, anchor)
         elif kind == IS_ATTRIBUTE:
-            out[row, place] = real[attributes + source, 0]
+            out[row, place] = real[attributes + source]
         elif kind == IS_TREND:
-            earlier = ag.read(scratch, feature[place, SECOND], op, as_of, anchor)
-            out[row, place] = ag.read(scratch, source, op, as_of, anchor) - earlier
-    for place in range(len(feature)):
-        if feature[place, KIND] == IS_RATIO:
-            over, under = out[row, feature[place, SOURCE]], out[row, feature[place, SECOND]]
-            out[row, place] = np.nan if under == 0 else over / under
+            earlier = ag.read(scratch, feature[place, SECOND] * width, op, as_of, anchor)
+            out[row, place] = ag.read(scratch, source * width, op, as_of, anchor) - earlier
+        else:
+            ratios = True
+    if ratios:
+        for place in range(len(feature)):
+            if feature[place, KIND] == IS_RATIO:
+                over, under = out[row, feature[place, SOURCE]], out[row, feature[place, SECOND]]
+                out[row, place] = np.nan if under == 0 else over / under
 
 
 @njit(cache=True)
@@ -225,13 +236,18 @@ def is_defined(anchor, requires, whole):  # type: ignore[no-untyped-def]
 def apply_rows(plan, who, codes, times, values, wholes, reals, pools, outcome, emitted, vectors, scratch):  # type: ignore[no-untyped-def]
     """Apply a batch; returns how many vectors were emitted. ``emitted`` holds the row, ``vectors`` the features after that row."""
     # Taken apart once: a tuple of arrays is copied at every call it is passed to.
-    anchor, requires, lateness = plan.anchor, plan.requires, plan.lateness
-    acc, track, view, att, feature, serves = plan.acc, plan.track, plan.views, plan.att, plan.feature, plan.serves
-    node, held, upto, free = pools.node, pools.held, pools.upto, pools.node_free
+    anchor, requires, lateness, width = plan.anchor, plan.requires, plan.lateness, plan.width
+    acc, track, views, att, feature, serves = plan.acc, plan.track, plan.views, plan.att, plan.feature, plan.serves
+    node, free = pools.node, pools.free
     wait, wait_real, wait_free = pools.wait, pools.wait_real, pools.wait_free
-    backs, attributes = len(acc), len(acc) + len(view)
-    attributes_at = HEAD + len(track) * pn.TRACK + len(view) * pn.VIEW
-    slots = len(upto) // max(1, len(node))
+    lives = len(acc) * width
+    attributes = lives + (len(track) + 2 * len(views)) * width
+    attributes_at = HEAD + len(track) * pn.TRACK + len(views) * pn.VIEW
+    anchored, lifetimes = False, False
+    for place in range(len(acc)):
+        anchored = anchored or acc[place, SPAN] != NO_END
+        lifetimes = lifetimes or acc[place, SPAN] == NO_END
+    anchored = anchored or anchor >= 0
     count = 0
     for row in range(len(who)):
         whole, real, code, at = wholes[who[row]], reals[who[row]], codes[row], times[row]
@@ -243,20 +259,24 @@ def apply_rows(plan, who, codes, times, values, wholes, reals, pools, outcome, e
         if code == requires:
             whole[REQUIRED] = min(whole[REQUIRED], at)
         for each in range(len(att)):
-            value = values[row, att[each, COLUMN]]
-            if att[each, EVENT] == code and not np.isnan(value) and at >= whole[attributes_at + each]:
-                whole[attributes_at + each] = at
-                real[attributes + each, 0] = value
-        if anchor >= 0:
-            from_the_anchor(acc, anchor, lateness, whole, real, code, at, values[row], wait, wait_real, wait_free)
-        into_accumulators(acc, whole, real, code, at, values[row], True)
-        into_tracks(track, view, lateness, backs, slots, whole, real, code, at, values[row], node, held, upto, free)
+            if att[each, EVENT] == code:
+                value = values[row, att[each, COLUMN]]
+                if not np.isnan(value) and at >= whole[attributes_at + each]:
+                    whole[attributes_at + each] = at
+                    real[attributes + each] = value
+        if anchored:
+            from_the_anchor(acc, anchor, lateness, whole, real, code, at, values[row], wait, wait_real, wait_free, width)
+        if lifetimes:
+            into_accumulators(acc, whole, real, code, at, values[row], True, width)
+        if len(track):
+            into_tracks(track, views, lateness, lives, whole, real, code, at, values[row], node, free, width)
         if serves[code] and is_defined(anchor, requires, whole):
             for place in range(len(track)):
                 if track[place, GAP] == 0 and track[place, EVENT] != code:
-                    move_track(track, view, place, backs, slots, whole, real, whole[NEWEST], node, held, upto, free)
-            read_views(track, view, backs, slots, whole, real, whole[NEWEST], True, node, held, upto, scratch)
-            read_features(feature, attributes, whole, real, scratch, whole[NEWEST], vectors, count)
+                    move_track(track, views, place, lives, whole, real, whole[NEWEST], node, free, width)
+            if len(views):
+                read_views(track, views, lives, whole, real, whole[NEWEST], True, node, width, scratch)
+            read_features(feature, attributes, whole, real, scratch, whole[NEWEST], width, vectors, count)
             emitted[count] = row
             count += 1
     return count
@@ -264,7 +284,9 @@ def apply_rows(plan, who, codes, times, values, wholes, reals, pools, outcome, e
 
 @njit(cache=True)
 def read_customer(plan, whole, real, pools, as_of, scratch, out):  # type: ignore[no-untyped-def]
-    """The features of one customer at ``as_of``, which is not before their newest event, into the first row of ``out``; changes nothing."""
-    backs = len(plan.acc)
-    read_views(plan.track, plan.views, backs, 1, whole, real, as_of, False, pools.node, pools.held, pools.upto, scratch)
-    read_features(plan.feature, backs + len(plan.views), whole, real, scratch, as_of, out, 0)
+    """The features of one customer at ``as_of``, not before their newest event, into the first row of ``out``; changes nothing."""
+    width = plan.width
+    lives = len(plan.acc) * width
+    attributes = lives + (len(plan.track) + 2 * len(plan.views)) * width
+    read_views(plan.track, plan.views, lives, whole, real, as_of, False, pools.node, width, scratch)
+    read_features(plan.feature, attributes, whole, real, scratch, as_of, width, out, 0)

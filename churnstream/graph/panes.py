@@ -1,44 +1,39 @@
 """Sliding windows over panes, compiled: each reads in a handful of merges, however many panes it holds.
 
-A track's panes are a doubly linked list, oldest first. A view is a queue over that list made of two stacks (Tangwongsan, Hirzel and
-Schneider 2015, doi:10.14778/2752939.2752940, section 4): from its first pane to its *flip* pane each node holds the merge of itself and
-all nodes up to the flip; what came after the flip is merged in one running aggregate, the *back*. Its value is the first node's merge,
-the back, and the present pane. When the first pane passes the flip, the back is turned into merges, once for each pane it holds. An
-event that comes out of order into an older pane makes the views of its track start again.
+A track's newest pane, the *live* one, is an aggregate in the customer's own row; older panes are nodes of a doubly linked list, oldest
+first. A view is a queue over that list made of two stacks (Tangwongsan, Hirzel and Schneider 2015, doi:10.14778/2752939.2752940, section
+4): from its first pane to its *flip* pane each node holds the merge of itself and all nodes up to the flip, and the first one's merge is
+the view's *front*; what came after the flip is merged in its *back*. Its value is the front, the back, and the live pane. When the
+first pane passes the flip, the back is turned into merges, once for each pane it holds. An event that comes out of order into an older
+pane makes the views of its track start again.
 
-Nodes live in one pool for all customers of a shard: ``node`` (pane, previous, next), ``held`` (its aggregate) and ``upto`` (its merges
-up to the flip, one a view of its track: row ``node * slots + slot``). ``free`` holds the first free node and how many are free.
+As long as no pane begins or ends, only the customer's own row is touched. Nodes live in one pool for all customers of a shard; a row of
+``node`` is its pane, the nodes before and after, its aggregate, and one merge a view of its track. ``free`` holds the first free node
+and how many are free. ``width`` is the width of an aggregate.
 """
 
 from numba import njit
 
 from churnstream.graph.aggregate import FIRST_AT, LAST_AT, N, add, clear, copy, merge
 
-PANE, BEFORE, AFTER, NODE = range(4)
-HEAD, TAIL, TRACK = range(3)  # of a track, in ``whole``
-START, FLIP, TAKEN, VIEW = range(4)  # of a view: its first node, its flip node, the newest node it has taken in
+PANE, BEFORE, AFTER, HELD = range(4)  # columns of a node; then one merge a view
+HEAD, TAIL, LIVE, TRACK = range(4)  # of a track, in ``whole``: its oldest and newest node, and the pane that is live
+START, FLIP, TAKEN, STARTS, VIEW = range(5)  # of a view: first node, flip node, newest node taken in, and the first node's pane
 NOWHERE = -1
+NO_PANE = -(2**62)
 
 
 @njit(cache=True)
-def take_node(pane, node, held, free):  # type: ignore[no-untyped-def]
-    """An empty node for ``pane``, linked to nothing; the pool has room, the caller saw to it."""
+def append(whole, track, before, pane, node, free, width):  # type: ignore[no-untyped-def]
+    """A new, empty node behind ``before`` (NOWHERE: at the head of its track); the pool has room, the caller saw to it."""
     place = free[0]
-    free[0] = node[place, AFTER]
+    free[0] = int(node[place, AFTER])
     free[1] -= 1
+    after = whole[track + HEAD] if before == NOWHERE else int(node[before, AFTER])
     node[place, PANE] = pane
-    node[place, BEFORE] = NOWHERE
-    node[place, AFTER] = NOWHERE
-    clear(held, place)
-    return place
-
-
-@njit(cache=True)
-def link_after(whole, track, place, before, node):  # type: ignore[no-untyped-def]
-    """Link a node behind ``before``; NOWHERE: at the head of its track."""
-    after = whole[track + HEAD] if before == NOWHERE else node[before, AFTER]
     node[place, BEFORE] = before
     node[place, AFTER] = after
+    clear(node[place], HELD, width)
     if before == NOWHERE:
         whole[track + HEAD] = place
     else:
@@ -47,12 +42,13 @@ def link_after(whole, track, place, before, node):  # type: ignore[no-untyped-de
         whole[track + TAIL] = place
     else:
         node[after, BEFORE] = place
+    return place
 
 
 @njit(cache=True)
 def unlink(whole, track, place, node, free):  # type: ignore[no-untyped-def]
     """Take a node out of its track and give it back."""
-    before, after = node[place, BEFORE], node[place, AFTER]
+    before, after = int(node[place, BEFORE]), int(node[place, AFTER])
     if before == NOWHERE:
         whole[track + HEAD] = after
     else:
@@ -67,115 +63,134 @@ def unlink(whole, track, place, node, free):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def start_again(whole, real, view, back):  # type: ignore[no-untyped-def]
+def start_again(whole, real, view, front, width):  # type: ignore[no-untyped-def]
     """Make a view forget what it has merged; it takes its panes in again when it is next moved."""
     whole[view + START] = NOWHERE
     whole[view + FLIP] = NOWHERE
     whole[view + TAKEN] = NOWHERE
-    clear(real, back)
+    clear(real, front, width)
+    clear(real, front + width, width)
 
 
 @njit(cache=True)
-def into_pane(whole, track, pane, at, value, node, held, free):  # type: ignore[no-untyped-def]
-    """Add one number to its pane; True when that is not the newest one, so that views must start again."""
-    place = whole[track + TAIL]
-    if place != NOWHERE and node[place, PANE] == pane:
-        add(held, place, at, value)
+def close(whole, real, track, live, node, free, width):  # type: ignore[no-untyped-def]
+    """The live pane becomes the newest node."""
+    place = append(whole, track, whole[track + TAIL], whole[track + LIVE], node, free, width)
+    copy(node[place], HELD, real, live, width)
+    clear(real, live, width)
+    whole[track + LIVE] = NO_PANE
+
+
+@njit(cache=True)
+def into_pane(whole, real, track, live, pane, at, value, node, free, width):  # type: ignore[no-untyped-def]
+    """Add one number to its pane; True when that is an older one than the live pane, so that views must start again."""
+    if pane > whole[track + LIVE]:
+        if whole[track + LIVE] != NO_PANE:
+            close(whole, real, track, live, node, free, width)
+        tail = whole[track + TAIL]
+        if tail == NOWHERE or node[tail, PANE] < pane:
+            whole[track + LIVE] = pane
+    if pane == whole[track + LIVE]:
+        add(real, live, at, value, width)
         return False
+    place = whole[track + TAIL]
     while place != NOWHERE and node[place, PANE] > pane:
-        place = node[place, BEFORE]
-    newest = place == whole[track + TAIL]
+        place = int(node[place, BEFORE])
     if place == NOWHERE or node[place, PANE] != pane:
-        fresh = take_node(pane, node, held, free)
-        link_after(whole, track, fresh, place, node)
-        place = fresh
-    add(held, place, at, value)
-    return not newest
+        place = append(whole, track, place, pane, node, free, width)
+    add(node[place], HELD, at, value, width)
+    return True
 
 
 @njit(cache=True)
-def into_session(whole, track, gap, at, value, node, held, free):  # type: ignore[no-untyped-def]
+def into_session(whole, real, track, live, gap, at, value, node, free, width):  # type: ignore[no-untyped-def]
     """Add one number to the run of events it belongs to, joining two runs where it stands between them."""
+    if real[live + N] == 0.0 or at > real[live + LAST_AT] + gap:
+        if real[live + N] > 0.0:
+            close(whole, real, track, live, node, free, width)
+        add(real, live, at, value, width)
+        return
+    if at >= real[live + FIRST_AT] - gap:
+        add(real, live, at, value, width)
+        tail = whole[track + TAIL]
+        if tail != NOWHERE and real[live + FIRST_AT] - node[tail, HELD + LAST_AT] <= gap:
+            merge(node[tail], HELD, real, live, width)
+            copy(real, live, node[tail], HELD, width)
+            unlink(whole, track, tail, node, free)
+        return
     place = whole[track + TAIL]
-    while place != NOWHERE and at < held[place, FIRST_AT] - gap:
-        place = node[place, BEFORE]
-    if place == NOWHERE or at > held[place, LAST_AT] + gap:
-        fresh = take_node(0, node, held, free)
-        link_after(whole, track, fresh, place, node)
-        place = fresh
-    add(held, place, at, value)
-    before = node[place, BEFORE]
-    if before != NOWHERE and held[place, FIRST_AT] - held[before, LAST_AT] <= gap:
-        merge(held, before, held, place)
+    while place != NOWHERE and at < node[place, HELD + FIRST_AT] - gap:
+        place = int(node[place, BEFORE])
+    if place == NOWHERE or at > node[place, HELD + LAST_AT] + gap:
+        place = append(whole, track, place, 0, node, free, width)
+    add(node[place], HELD, at, value, width)
+    before = int(node[place, BEFORE])
+    if before != NOWHERE and node[place, HELD + FIRST_AT] - node[before, HELD + LAST_AT] <= gap:
+        merge(node[before], HELD, node[place], HELD, width)
         unlink(whole, track, place, node, free)
 
 
 @njit(cache=True)
-def forget_sessions(whole, track, oldest, node, held, free):  # type: ignore[no-untyped-def]
-    """Give back the runs that ended before ``oldest``, but for the newest: nothing that may still come can reach them."""
+def forget_sessions(whole, track, oldest, node, free):  # type: ignore[no-untyped-def]
+    """Give back the runs that ended before ``oldest``: nothing that may still come can reach them."""
     place = whole[track + HEAD]
-    while place != whole[track + TAIL] and held[place, LAST_AT] < oldest:
-        following = node[place, AFTER]
+    while place != NOWHERE and node[place, HELD + LAST_AT] < oldest:
+        following = int(node[place, AFTER])
         unlink(whole, track, place, node, free)
         place = following
 
 
 @njit(cache=True)
-def move(whole, real, track, view, back, slot, slots, lowest, highest, node, held, upto):  # type: ignore[no-untyped-def]
-    """Bring a view to the panes ``lowest`` to ``highest``; both only ever grow."""
+def take_in(whole, real, track, view, front, lowest, highest, node, width):  # type: ignore[no-untyped-def]
+    """Merge the nodes up to the pane ``highest`` that a view has not taken in yet."""
     taken = whole[view + TAKEN]
-    following = whole[track + HEAD] if taken == NOWHERE else node[taken, AFTER]
+    following = whole[track + HEAD] if taken == NOWHERE else int(node[taken, AFTER])
     while following != NOWHERE and node[following, PANE] <= highest:
         if node[following, PANE] >= lowest:
-            merge(real, back, held, following)
+            merge(real, front + width, node[following], HELD, width)
             if whole[view + START] == NOWHERE:
                 whole[view + START] = following
+                whole[view + STARTS] = int(node[following, PANE])
         whole[view + TAKEN] = following
-        following = node[following, AFTER]
+        following = int(node[following, AFTER])
+
+
+@njit(cache=True)
+def expire(whole, real, view, front, slot, lowest, node, width):  # type: ignore[no-untyped-def]
+    """Let go of the panes before ``lowest``."""
     place = whole[view + START]
     while place != NOWHERE and node[place, PANE] < lowest:
         if place == whole[view + FLIP] or whole[view + FLIP] == NOWHERE:
-            place = turn(whole, real, view, back, slot, slots, place, lowest, node, held, upto)
+            place = turn(whole, real, view, front, slot, place, lowest, node, width)
             break
-        place = node[place, AFTER]
+        place = int(node[place, AFTER])
     whole[view + START] = place
+    if place == NOWHERE:
+        clear(real, front, width)
+    else:
+        whole[view + STARTS] = int(node[place, PANE])
+        copy(real, front, node[place], HELD + (slot + 1) * width, width)
 
 
 @njit(cache=True)
-def turn(whole, real, view, back, slot, slots, place, lowest, node, held, upto):  # type: ignore[no-untyped-def]
+def turn(whole, real, view, front, slot, place, lowest, node, width):  # type: ignore[no-untyped-def]
     """Turn the back into merges; returns the first node that is still inside, NOWHERE when none is."""
-    last = whole[view + TAKEN]
-    clear(real, back)
+    last, column = whole[view + TAKEN], HELD + (slot + 1) * width
+    clear(real, front + width, width)
     whole[view + FLIP] = NOWHERE
     while place != NOWHERE and node[place, PANE] < lowest:
-        place = NOWHERE if place == last else node[place, AFTER]
+        place = NOWHERE if place == last else int(node[place, AFTER])
     if place == NOWHERE:
         return place
-    copy(upto, last * slots + slot, held, last)
+    copy(node[last], column, node[last], HELD, width)
     each = last
     while each != place:
-        before = node[each, BEFORE]
-        copy(upto, before * slots + slot, held, before)
-        merge(upto, before * slots + slot, upto, each * slots + slot)
+        before = int(node[each, BEFORE])
+        copy(node[before], column, node[before], HELD, width)
+        merge(node[before], column, node[each], column, width)
         each = before
     whole[view + FLIP] = last
     return place
-
-
-@njit(cache=True)
-def value_of(whole, real, track, view, back, slot, slots, present, node, held, upto, out, to):  # type: ignore[no-untyped-def]
-    """The aggregate of a view that has been moved, with the pane ``present`` (which it has not taken in) when that is the newest."""
-    start, flip = whole[view + START], whole[view + FLIP]
-    if start == NOWHERE:
-        clear(out, to)
-    elif flip == NOWHERE:
-        copy(out, to, real, back)
-    else:
-        copy(out, to, upto, start * slots + slot)
-        merge(out, to, real, back)
-    tail = whole[track + TAIL]
-    if tail != NOWHERE and node[tail, PANE] == present:
-        merge(out, to, held, tail)
 
 
 @njit(cache=True)
@@ -186,27 +201,19 @@ def prune(whole, track, first_view, views, lowest, node, free):  # type: ignore[
         for each in range(views):
             if whole[first_view + each * VIEW + TAKEN] == place:
                 return
-        following = node[place, AFTER]
+        following = int(node[place, AFTER])
         unlink(whole, track, place, node, free)
         place = following
 
 
 @njit(cache=True)
-def walk(whole, track, lowest, highest, node, held, out, to):  # type: ignore[no-untyped-def]
-    """The aggregate of the panes ``lowest`` to ``highest``, pane by pane; changes nothing."""
-    clear(out, to)
+def walk(whole, real, track, live, lowest, highest, node, width, out, to):  # type: ignore[no-untyped-def]
+    """The aggregate of the panes ``lowest`` to ``highest``, pane by pane, into ``out`` from ``to`` on; changes nothing."""
+    clear(out, to, width)
     place = whole[track + HEAD]
     while place != NOWHERE and node[place, PANE] <= highest:
         if node[place, PANE] >= lowest:
-            merge(out, to, held, place)
-        place = node[place, AFTER]
-
-
-@njit(cache=True)
-def newest_session(whole, track, gap, as_of, held, out, to):  # type: ignore[no-untyped-def]
-    """The newest run of events, unless ``as_of`` is more than the gap after its end."""
-    tail = whole[track + TAIL]
-    if tail != NOWHERE and held[tail, N] > 0 and as_of - held[tail, LAST_AT] <= gap:
-        copy(out, to, held, tail)
-    else:
-        clear(out, to)
+            merge(out, to, node[place], HELD, width)
+        place = int(node[place, AFTER])
+    if lowest <= whole[track + LIVE] <= highest:
+        merge(out, to, real, live, width)

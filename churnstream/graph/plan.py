@@ -16,9 +16,11 @@ import numpy as np
 
 from churnstream.features.definitions import Attribute, Feature, Op, Ratio, Trend
 from churnstream.features.windows import MICROSECOND, First, Lifetime, Session, Tumbling
+from churnstream.graph.aggregate import CORE, WIDTH
 from churnstream.usecases.case import UseCase
 
 OPS = tuple(Op)
+NEEDS_CORE = frozenset({Op.COUNT, Op.SUM, Op.MEAN, Op.VAR, Op.STD})
 NONE = -1
 NO_END = np.iinfo(np.int64).max  # the span of a lifetime
 IS_ATTRIBUTE, IS_ACCUMULATED, IS_VIEWED, IS_TREND, IS_RATIO = range(5)
@@ -33,11 +35,13 @@ KIND, OP, SOURCE, SECOND = 0, 1, 2, 3  # of a feature; SECOND only where it is r
 
 
 class Arrays(NamedTuple):
-    """The plan as the kernel reads it: one row an accumulator, track, view, attribute and feature; ``serves`` one flag an event type."""
+    """The plan as the kernel reads it: one row an accumulator, track, view, attribute and feature; ``serves`` one flag an
+    event type; ``width`` how many columns an aggregate takes."""
 
     anchor: int
     requires: int
     lateness: int
+    width: int
     acc: np.ndarray
     track: np.ndarray
     views: np.ndarray
@@ -100,6 +104,7 @@ class _Compiler:
             anchor=NONE if table.anchor is None else self._codes[table.anchor],
             requires=NONE if table.requires is None else self._codes[table.requires],
             lateness=table.lateness // MICROSECOND,
+            width=CORE if all(each.op in NEEDS_CORE and not isinstance(each.window, Session) for each in self._read) else WIDTH,
             acc=_rows(self._accumulators, 3),
             track=_rows(tracks, 6),
             views=_rows(self._views, 3),

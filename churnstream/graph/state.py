@@ -20,7 +20,8 @@ HEADER = struct.Struct("<B8sII")  # version, fingerprint, events that wait, pane
 
 @dataclass(frozen=True, slots=True)
 class Unpacked:
-    """``wait`` (n, 2) instants and event codes with ``wait_real`` (n, columns); ``panes`` (m, 2) tracks and panes with ``held``."""
+    """``wait`` (n, 2) instants and event codes with ``wait_real`` (n, columns); ``panes`` (m, 2) tracks and panes with ``held``
+    (m, width)."""
 
     whole: np.ndarray
     real: np.ndarray
@@ -33,62 +34,67 @@ class Unpacked:
 def newcomer(plan: Plan) -> tuple[np.ndarray, np.ndarray]:
     """The rows of a customer of whom nothing is known."""
     arrays = plan.arrays
-    tracks_end, size, slabs = _sizes(plan)
+    width = arrays.width
+    size, length = _sizes(plan)
     whole = np.full(size, kernel.LONG_AGO, np.int64)
     whole[[kernel.ANCHOR, kernel.REQUIRED]] = kernel.NEVER
     whole[kernel.WAITING], whole[kernel.WAIT_LIMIT] = 0, kernel.FIRST_LIMIT
     whole[[kernel.FIRST_WAITING, kernel.LAST_WAITING]] = -1
-    whole[kernel.HEAD : tracks_end] = panes.NOWHERE
-    real = np.zeros((slabs, aggregate.WIDTH))
-    for row in range(slabs):
-        aggregate.clear(real, row)
-    real[len(arrays.acc) + len(arrays.views) :, 0] = plan.att_default
+    _without_panes(plan, whole)
+    real = np.zeros(length)
+    for at in range(0, length - len(arrays.att), width):
+        aggregate.clear(real, at, width)
+    whole[kernel.HEAD + panes.LIVE : kernel.HEAD + len(arrays.track) * panes.TRACK : panes.TRACK] = panes.NO_PANE
+    real[length - len(arrays.att) :] = plan.att_default
     return whole, real
 
 
-def _sizes(plan: Plan) -> tuple[int, int, int]:
-    """Where the tracks and views of a customer end in ``whole``, how long ``whole`` is, and how many rows ``real`` has."""
+def _sizes(plan: Plan) -> tuple[int, int]:
+    """How long a customer's rows are: ``whole`` and ``real``."""
     arrays = plan.arrays
-    end = kernel.HEAD + len(arrays.track) * panes.TRACK + len(arrays.views) * panes.VIEW
-    return end, end + len(arrays.att), len(arrays.acc) + len(arrays.views) + len(arrays.att)
+    whole = kernel.HEAD + len(arrays.track) * panes.TRACK + len(arrays.views) * panes.VIEW + len(arrays.att)
+    return whole, (len(arrays.acc) + len(arrays.track) + 2 * len(arrays.views)) * arrays.width + len(arrays.att)
+
+
+def _without_panes(plan: Plan, whole: np.ndarray) -> None:
+    """Unlink a customer's nodes from its tracks and views, which keep their live panes."""
+    tracks = whole[kernel.HEAD : kernel.HEAD + len(plan.arrays.track) * panes.TRACK].reshape(-1, panes.TRACK)
+    tracks[:, [panes.HEAD, panes.TAIL]] = panes.NOWHERE
+    start = kernel.HEAD + tracks.size
+    whole[start : start + len(plan.arrays.views) * panes.VIEW] = panes.NOWHERE
 
 
 def empty_pools(plan: Plan, events: int = 0, nodes: int = 0) -> Pools:
     """Pools with room for so many waiting events and panes."""
     pools = Pools(
-        node=np.zeros((0, panes.NODE), np.int64),
-        held=np.zeros((0, aggregate.WIDTH)),
-        upto=np.zeros((0, aggregate.WIDTH)),
-        node_free=np.array([-1, 0], np.int64),
+        node=np.zeros((0, panes.HELD + (1 + plan.views_a_track) * plan.arrays.width)),
+        free=np.array([-1, 0], np.int64),
         wait=np.zeros((0, 3), np.int64),
         wait_real=np.zeros((0, len(plan.columns))),
         wait_free=np.array([-1, 0], np.int64),
     )
-    wait, more_wait = grown(pools.wait, 2, pools.wait_free, events)
-    node, more_node = grown(pools.node, panes.AFTER, pools.node_free, nodes)
-    return pools._replace(
-        wait=wait,
-        wait_real=longer(pools.wait_real, more_wait),
-        node=node,
-        held=longer(pools.held, more_node),
-        upto=longer(pools.upto, more_node * plan.views_a_track),
-    )
+    return with_room(pools, events, nodes)
 
 
-def grown(pool: np.ndarray, link: int, free: np.ndarray, wanted: int) -> tuple[np.ndarray, int]:
-    """``pool`` with at least ``wanted`` more places, chained by column ``link`` into ``free``; and how many more there are."""
+def with_room(pools: Pools, events: int, nodes: int) -> Pools:
+    """The pools with at least so many free places for waiting events and for panes."""
+    if pools.wait_free[1] < events:
+        wait = _grown(pools.wait, 2, pools.wait_free, events)
+        real = np.zeros((len(wait) - len(pools.wait), pools.wait_real.shape[1]))
+        pools = pools._replace(wait=wait, wait_real=np.concatenate([pools.wait_real, real]))
+    if pools.free[1] < nodes:
+        pools = pools._replace(node=_grown(pools.node, panes.AFTER, pools.free, nodes))
+    return pools
+
+
+def _grown(pool: np.ndarray, link: int, free: np.ndarray, wanted: int) -> np.ndarray:
+    """``pool`` with at least ``wanted`` more places, chained by column ``link`` into ``free``."""
     more = max(wanted, len(pool) // 2)
-    if not more:
-        return pool, 0
     fresh = np.zeros((more, pool.shape[1]), pool.dtype)
     fresh[:, link] = np.arange(len(pool) + 1, len(pool) + more + 1)
     fresh[-1, link] = free[0]
     free[:] = len(pool), free[1] + more
-    return np.vstack([pool, fresh]), more
-
-
-def longer(pool: np.ndarray, more: int) -> np.ndarray:
-    return np.concatenate([pool, np.zeros((more, *pool.shape[1:]), pool.dtype)])
+    return np.vstack([pool, fresh])
 
 
 def pack(plan: Plan, whole: np.ndarray, real: np.ndarray, pools: Pools) -> bytes:
@@ -102,8 +108,8 @@ def pack(plan: Plan, whole: np.ndarray, real: np.ndarray, pools: Pools) -> bytes
         tracks += [track] * len(chain)
         nodes += chain
     if nodes:
-        placed = np.column_stack([np.array(tracks, np.int64), pools.node[nodes, panes.PANE]])
-        parts += [placed.tobytes(), pools.held[nodes].tobytes()]
+        placed = np.column_stack([np.array(tracks, np.int64), pools.node[nodes, panes.PANE].astype(np.int64)])
+        parts += [placed.tobytes(), pools.node[nodes, panes.HELD : panes.HELD + plan.arrays.width].tobytes()]
     return HEADER.pack(VERSION, plan.fingerprint, len(waiting), len(nodes)) + b"".join(parts)
 
 
@@ -125,32 +131,32 @@ def unpack(packed: bytes, plan: Plan) -> Unpacked:
         at += 8 * count
         return taken
 
-    _, size, slabs = _sizes(plan)
+    size, length = _sizes(plan)
     return Unpacked(
         whole=take(size, np.int64, size),
-        real=take(slabs * aggregate.WIDTH, np.float64, slabs, aggregate.WIDTH),
+        real=take(length, np.float64, length),
         wait=take(waiting * 2, np.int64, waiting, 2),
         wait_real=take(waiting * len(plan.columns), np.float64, waiting, len(plan.columns)),
         panes=take(nodes * 2, np.int64, nodes, 2),
-        held=take(nodes * aggregate.WIDTH, np.float64, nodes, aggregate.WIDTH),
+        held=take(nodes * plan.arrays.width, np.float64, nodes, plan.arrays.width),
     )
 
 
 def fill(unpacked: Unpacked, plan: Plan, whole: np.ndarray, real: np.ndarray, pools: Pools) -> None:
     """Put a stored customer into the kernel's rows; the pools have room, the caller saw to it."""
-    arrays = plan.arrays
+    arrays, width = plan.arrays, plan.arrays.width
     whole[:], real[:] = unpacked.whole, unpacked.real
     whole[[kernel.WAITING, kernel.FIRST_WAITING, kernel.LAST_WAITING]] = 0, -1, -1
     for (at, code), values in zip(unpacked.wait, unpacked.wait_real.copy(), strict=True):
         kernel.wait_for_anchor(whole, code, at, values, pools.wait, pools.wait_real, pools.wait_free)
-    whole[kernel.HEAD : _sizes(plan)[0]] = panes.NOWHERE
-    for view in range(len(arrays.views)):
-        aggregate.clear(real, len(arrays.acc) + view)
+    _without_panes(plan, whole)
+    fronts = (len(arrays.acc) + len(arrays.track)) * width
+    for at in range(fronts, fronts + 2 * len(arrays.views) * width, width):
+        aggregate.clear(real, at, width)
     for (track, pane), held in zip(unpacked.panes, unpacked.held, strict=True):
         at = kernel.HEAD + track * panes.TRACK
-        place = panes.take_node(pane, pools.node, pools.held, pools.node_free)
-        panes.link_after(whole, at, place, whole[at + panes.TAIL], pools.node)
-        pools.held[place] = held
+        place = panes.append(whole, at, whole[at + panes.TAIL], pane, pools.node, pools.free, width)
+        pools.node[place, panes.HELD : panes.HELD + width] = held
 
 
 def _chain(place: int, pool: np.ndarray, link: int) -> list[int]:
