@@ -46,7 +46,7 @@ class WindowEngine:
         self._whole = np.tile(self._new_whole, (64, 1))
         self._real = np.tile(self._new_real, (64, 1))
         self._pools = state.empty_pools(self.plan)
-        self._scratch = np.empty(len(self.plan.arrays.views) * self.plan.arrays.width)
+        self._scratch = np.empty((1, len(self.plan.arrays.views) * self.plan.arrays.width))
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -80,7 +80,7 @@ class WindowEngine:
             unpacked = state.unpack(packed, self.plan)
             self._pools = state.with_room(self._pools, len(unpacked.wait), len(unpacked.held))
             place = self._place(key)
-            state.fill(unpacked, self.plan, self._whole[place], self._real[place], self._pools)
+            state.fill(unpacked, self.plan, self._whole, self._real, place, self._pools)
 
     def vector(self, key: str, as_of: datetime | None = None) -> np.ndarray | None:
         """The customer's features at ``as_of``, which is not before their newest instant (the default).
@@ -90,7 +90,7 @@ class WindowEngine:
         place = self._places.get(key)
         if place is None:
             return None
-        return read(self._whole[place], self._real[place], self.plan, self._pools, self._scratch, as_of)
+        return read(self._whole, self._real, place, self.plan, self._pools, self._scratch, as_of)
 
     def newest(self, key: str) -> datetime:
         """The newest instant of a customer that is known here."""
@@ -127,15 +127,15 @@ class StateReader:
 
     def __init__(self, case: UseCase):
         self.plan = compile_plan(case)
-        self._scratch = np.empty(len(self.plan.arrays.views) * self.plan.arrays.width)
+        self._scratch = np.empty((1, len(self.plan.arrays.views) * self.plan.arrays.width))
 
     def vector(self, packed: bytes, as_of: datetime | None = None) -> np.ndarray | None:
         """(features,) at ``as_of``, by default the customer's newest instant; None while they are not defined."""
         unpacked = state.unpack(packed, self.plan)
-        whole, real = (each.copy() for each in state.newcomer(self.plan))
+        whole, real = (each.reshape(1, -1) for each in state.newcomer(self.plan))
         pools = state.empty_pools(self.plan, len(unpacked.wait), len(unpacked.held))
-        state.fill(unpacked, self.plan, whole, real, pools)
-        return read(whole, real, self.plan, pools, self._scratch, as_of)
+        state.fill(unpacked, self.plan, whole, real, 0, pools)
+        return read(whole, real, 0, self.plan, pools, self._scratch, as_of)
 
     def newest(self, packed: bytes) -> datetime:
         """The instant of the newest event behind the features, UTC."""
@@ -143,15 +143,15 @@ class StateReader:
 
 
 def read(
-    whole: np.ndarray, real: np.ndarray, plan: Plan, pools: kernel.Pools, scratch: np.ndarray, as_of: datetime | None
+    whole: np.ndarray, real: np.ndarray, place: int, plan: Plan, pools: kernel.Pools, scratch: np.ndarray, as_of: datetime | None
 ) -> np.ndarray | None:
     """One customer's vector at ``as_of``; raises ValueError for an instant before what is known, which nothing here remembers."""
-    if not kernel.is_defined(plan.arrays.anchor, plan.arrays.requires, whole):
+    if not kernel.is_defined(plan.arrays.anchor, plan.arrays.requires, whole, place):
         return None
-    newest = int(whole[kernel.NEWEST])
+    newest = int(whole[place, kernel.NEWEST])
     at = newest if as_of is None else (as_of - EPOCH) // MICROSECOND
     if at < newest:
         raise ValueError(f"{as_of} is before the customer's newest event, and windows are not kept for the past; replay the archive")
     out = np.empty((1, len(plan.names)))
-    kernel.read_customer(plan.arrays, whole, real, pools, at, scratch, out)
+    kernel.read_customer(plan.arrays, whole, real, place, pools, at, scratch, out)
     return out[0]

@@ -24,37 +24,37 @@ NO_PANE = -(2**62)
 
 
 @njit(cache=True)
-def append(whole, track, before, pane, node, free, width):  # type: ignore[no-untyped-def]
+def append(whole, c, track, before, pane, node, free, width):  # type: ignore[no-untyped-def]
     """A new, empty node behind ``before`` (NOWHERE: at the head of its track); the pool has room, the caller saw to it."""
     place = free[0]
     free[0] = int(node[place, AFTER])
     free[1] -= 1
-    after = whole[track + HEAD] if before == NOWHERE else int(node[before, AFTER])
+    after = whole[c, track + HEAD] if before == NOWHERE else int(node[before, AFTER])
     node[place, PANE] = pane
     node[place, BEFORE] = before
     node[place, AFTER] = after
-    clear(node[place], HELD, width)
+    clear(node, place, HELD, width)
     if before == NOWHERE:
-        whole[track + HEAD] = place
+        whole[c, track + HEAD] = place
     else:
         node[before, AFTER] = place
     if after == NOWHERE:
-        whole[track + TAIL] = place
+        whole[c, track + TAIL] = place
     else:
         node[after, BEFORE] = place
     return place
 
 
 @njit(cache=True)
-def unlink(whole, track, place, node, free):  # type: ignore[no-untyped-def]
+def unlink(whole, c, track, place, node, free):  # type: ignore[no-untyped-def]
     """Take a node out of its track and give it back."""
     before, after = int(node[place, BEFORE]), int(node[place, AFTER])
     if before == NOWHERE:
-        whole[track + HEAD] = after
+        whole[c, track + HEAD] = after
     else:
         node[before, AFTER] = after
     if after == NOWHERE:
-        whole[track + TAIL] = before
+        whole[c, track + TAIL] = before
     else:
         node[after, BEFORE] = before
     node[place, AFTER] = free[0]
@@ -63,157 +63,157 @@ def unlink(whole, track, place, node, free):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def start_again(whole, real, view, front, width):  # type: ignore[no-untyped-def]
+def start_again(whole, c, real, view, front, width):  # type: ignore[no-untyped-def]
     """Make a view forget what it has merged; it takes its panes in again when it is next moved."""
-    whole[view + START] = NOWHERE
-    whole[view + FLIP] = NOWHERE
-    whole[view + TAKEN] = NOWHERE
-    clear(real, front, width)
-    clear(real, front + width, width)
+    whole[c, view + START] = NOWHERE
+    whole[c, view + FLIP] = NOWHERE
+    whole[c, view + TAKEN] = NOWHERE
+    clear(real, c, front, width)
+    clear(real, c, front + width, width)
 
 
 @njit(cache=True)
-def close(whole, real, track, live, node, free, width):  # type: ignore[no-untyped-def]
+def close(whole, c, real, track, live, node, free, width):  # type: ignore[no-untyped-def]
     """The live pane becomes the newest node."""
-    place = append(whole, track, whole[track + TAIL], whole[track + LIVE], node, free, width)
-    copy(node[place], HELD, real, live, width)
-    clear(real, live, width)
-    whole[track + LIVE] = NO_PANE
+    place = append(whole, c, track, whole[c, track + TAIL], whole[c, track + LIVE], node, free, width)
+    copy(node, place, HELD, real, c, live, width)
+    clear(real, c, live, width)
+    whole[c, track + LIVE] = NO_PANE
 
 
 @njit(cache=True)
-def into_pane(whole, real, track, live, pane, at, value, node, free, width):  # type: ignore[no-untyped-def]
+def into_pane(whole, c, real, track, live, pane, at, value, node, free, width):  # type: ignore[no-untyped-def]
     """Add one number to its pane; True when that is an older one than the live pane, so that views must start again."""
-    if pane > whole[track + LIVE]:
-        if whole[track + LIVE] != NO_PANE:
-            close(whole, real, track, live, node, free, width)
-        tail = whole[track + TAIL]
+    if pane > whole[c, track + LIVE]:
+        if whole[c, track + LIVE] != NO_PANE:
+            close(whole, c, real, track, live, node, free, width)
+        tail = whole[c, track + TAIL]
         if tail == NOWHERE or node[tail, PANE] < pane:
-            whole[track + LIVE] = pane
-    if pane == whole[track + LIVE]:
-        add(real, live, at, value, width)
+            whole[c, track + LIVE] = pane
+    if pane == whole[c, track + LIVE]:
+        add(real, c, live, at, value, width)
         return False
-    place = whole[track + TAIL]
+    place = whole[c, track + TAIL]
     while place != NOWHERE and node[place, PANE] > pane:
         place = int(node[place, BEFORE])
     if place == NOWHERE or node[place, PANE] != pane:
-        place = append(whole, track, place, pane, node, free, width)
-    add(node[place], HELD, at, value, width)
+        place = append(whole, c, track, place, pane, node, free, width)
+    add(node, place, HELD, at, value, width)
     return True
 
 
 @njit(cache=True)
-def into_session(whole, real, track, live, gap, at, value, node, free, width):  # type: ignore[no-untyped-def]
+def into_session(whole, c, real, track, live, gap, at, value, node, free, width):  # type: ignore[no-untyped-def]
     """Add one number to the run of events it belongs to, joining two runs where it stands between them."""
-    if real[live + N] == 0.0 or at > real[live + LAST_AT] + gap:
-        if real[live + N] > 0.0:
-            close(whole, real, track, live, node, free, width)
-        add(real, live, at, value, width)
+    if real[c, live + N] == 0.0 or at > real[c, live + LAST_AT] + gap:
+        if real[c, live + N] > 0.0:
+            close(whole, c, real, track, live, node, free, width)
+        add(real, c, live, at, value, width)
         return
-    if at >= real[live + FIRST_AT] - gap:
-        add(real, live, at, value, width)
-        tail = whole[track + TAIL]
-        if tail != NOWHERE and real[live + FIRST_AT] - node[tail, HELD + LAST_AT] <= gap:
-            merge(node[tail], HELD, real, live, width)
-            copy(real, live, node[tail], HELD, width)
-            unlink(whole, track, tail, node, free)
+    if at >= real[c, live + FIRST_AT] - gap:
+        add(real, c, live, at, value, width)
+        tail = whole[c, track + TAIL]
+        if tail != NOWHERE and real[c, live + FIRST_AT] - node[tail, HELD + LAST_AT] <= gap:
+            merge(node, tail, HELD, real, c, live, width)
+            copy(real, c, live, node, tail, HELD, width)
+            unlink(whole, c, track, tail, node, free)
         return
-    place = whole[track + TAIL]
+    place = whole[c, track + TAIL]
     while place != NOWHERE and at < node[place, HELD + FIRST_AT] - gap:
         place = int(node[place, BEFORE])
     if place == NOWHERE or at > node[place, HELD + LAST_AT] + gap:
-        place = append(whole, track, place, 0, node, free, width)
-    add(node[place], HELD, at, value, width)
+        place = append(whole, c, track, place, 0, node, free, width)
+    add(node, place, HELD, at, value, width)
     before = int(node[place, BEFORE])
     if before != NOWHERE and node[place, HELD + FIRST_AT] - node[before, HELD + LAST_AT] <= gap:
-        merge(node[before], HELD, node[place], HELD, width)
-        unlink(whole, track, place, node, free)
+        merge(node, before, HELD, node, place, HELD, width)
+        unlink(whole, c, track, place, node, free)
 
 
 @njit(cache=True)
-def forget_sessions(whole, track, oldest, node, free):  # type: ignore[no-untyped-def]
+def forget_sessions(whole, c, track, oldest, node, free):  # type: ignore[no-untyped-def]
     """Give back the runs that ended before ``oldest``: nothing that may still come can reach them."""
-    place = whole[track + HEAD]
+    place = whole[c, track + HEAD]
     while place != NOWHERE and node[place, HELD + LAST_AT] < oldest:
         following = int(node[place, AFTER])
-        unlink(whole, track, place, node, free)
+        unlink(whole, c, track, place, node, free)
         place = following
 
 
 @njit(cache=True)
-def take_in(whole, real, track, view, front, lowest, highest, node, width):  # type: ignore[no-untyped-def]
+def take_in(whole, c, real, track, view, front, lowest, highest, node, width):  # type: ignore[no-untyped-def]
     """Merge the nodes up to the pane ``highest`` that a view has not taken in yet."""
-    taken = whole[view + TAKEN]
-    following = whole[track + HEAD] if taken == NOWHERE else int(node[taken, AFTER])
+    taken = whole[c, view + TAKEN]
+    following = whole[c, track + HEAD] if taken == NOWHERE else int(node[taken, AFTER])
     while following != NOWHERE and node[following, PANE] <= highest:
         if node[following, PANE] >= lowest:
-            merge(real, front + width, node[following], HELD, width)
-            if whole[view + START] == NOWHERE:
-                whole[view + START] = following
-                whole[view + STARTS] = int(node[following, PANE])
-        whole[view + TAKEN] = following
+            merge(real, c, front + width, node, following, HELD, width)
+            if whole[c, view + START] == NOWHERE:
+                whole[c, view + START] = following
+                whole[c, view + STARTS] = int(node[following, PANE])
+        whole[c, view + TAKEN] = following
         following = int(node[following, AFTER])
 
 
 @njit(cache=True)
-def expire(whole, real, view, front, slot, lowest, node, width):  # type: ignore[no-untyped-def]
+def expire(whole, c, real, view, front, slot, lowest, node, width):  # type: ignore[no-untyped-def]
     """Let go of the panes before ``lowest``."""
-    place = whole[view + START]
+    place = whole[c, view + START]
     while place != NOWHERE and node[place, PANE] < lowest:
-        if place == whole[view + FLIP] or whole[view + FLIP] == NOWHERE:
-            place = turn(whole, real, view, front, slot, place, lowest, node, width)
+        if place == whole[c, view + FLIP] or whole[c, view + FLIP] == NOWHERE:
+            place = turn(whole, c, real, view, front, slot, place, lowest, node, width)
             break
         place = int(node[place, AFTER])
-    whole[view + START] = place
+    whole[c, view + START] = place
     if place == NOWHERE:
-        clear(real, front, width)
+        clear(real, c, front, width)
     else:
-        whole[view + STARTS] = int(node[place, PANE])
-        copy(real, front, node[place], HELD + (slot + 1) * width, width)
+        whole[c, view + STARTS] = int(node[place, PANE])
+        copy(real, c, front, node, place, HELD + (slot + 1) * width, width)
 
 
 @njit(cache=True)
-def turn(whole, real, view, front, slot, place, lowest, node, width):  # type: ignore[no-untyped-def]
+def turn(whole, c, real, view, front, slot, place, lowest, node, width):  # type: ignore[no-untyped-def]
     """Turn the back into merges; returns the first node that is still inside, NOWHERE when none is."""
-    last, column = whole[view + TAKEN], HELD + (slot + 1) * width
-    clear(real, front + width, width)
-    whole[view + FLIP] = NOWHERE
+    last, column = whole[c, view + TAKEN], HELD + (slot + 1) * width
+    clear(real, c, front + width, width)
+    whole[c, view + FLIP] = NOWHERE
     while place != NOWHERE and node[place, PANE] < lowest:
         place = NOWHERE if place == last else int(node[place, AFTER])
     if place == NOWHERE:
         return place
-    copy(node[last], column, node[last], HELD, width)
+    copy(node, last, column, node, last, HELD, width)
     each = last
     while each != place:
         before = int(node[each, BEFORE])
-        copy(node[before], column, node[before], HELD, width)
-        merge(node[before], column, node[each], column, width)
+        copy(node, before, column, node, before, HELD, width)
+        merge(node, before, column, node, each, column, width)
         each = before
-    whole[view + FLIP] = last
+    whole[c, view + FLIP] = last
     return place
 
 
 @njit(cache=True)
-def prune(whole, track, first_view, views, lowest, node, free):  # type: ignore[no-untyped-def]
+def prune(whole, c, track, first_view, views, lowest, node, free):  # type: ignore[no-untyped-def]
     """Give back panes before ``lowest``, which no view will ever read again; one that a view has just taken in stays."""
-    place = whole[track + HEAD]
+    place = whole[c, track + HEAD]
     while place != NOWHERE and node[place, PANE] < lowest:
         for each in range(views):
-            if whole[first_view + each * VIEW + TAKEN] == place:
+            if whole[c, first_view + each * VIEW + TAKEN] == place:
                 return
         following = int(node[place, AFTER])
-        unlink(whole, track, place, node, free)
+        unlink(whole, c, track, place, node, free)
         place = following
 
 
 @njit(cache=True)
-def walk(whole, real, track, live, lowest, highest, node, width, out, to):  # type: ignore[no-untyped-def]
+def walk(whole, c, real, track, live, lowest, highest, node, width, out, to):  # type: ignore[no-untyped-def]
     """The aggregate of the panes ``lowest`` to ``highest``, pane by pane, into ``out`` from ``to`` on; changes nothing."""
-    clear(out, to, width)
-    place = whole[track + HEAD]
+    clear(out, 0, to, width)
+    place = whole[c, track + HEAD]
     while place != NOWHERE and node[place, PANE] <= highest:
         if node[place, PANE] >= lowest:
-            merge(out, to, node[place], HELD, width)
+            merge(out, 0, to, node, place, HELD, width)
         place = int(node[place, AFTER])
-    if lowest <= whole[track + LIVE] <= highest:
-        merge(out, to, real, live, width)
+    if lowest <= whole[c, track + LIVE] <= highest:
+        merge(out, 0, to, real, c, live, width)

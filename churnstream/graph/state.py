@@ -41,9 +41,10 @@ def newcomer(plan: Plan) -> tuple[np.ndarray, np.ndarray]:
     whole[kernel.WAITING], whole[kernel.WAIT_LIMIT] = 0, kernel.FIRST_LIMIT
     whole[[kernel.FIRST_WAITING, kernel.LAST_WAITING]] = -1
     _without_panes(plan, whole)
-    real = np.zeros(length)
+    real = np.zeros((1, length))
     for at in range(0, length - len(arrays.att), width):
-        aggregate.clear(real, at, width)
+        aggregate.clear(real, 0, at, width)
+    real = real[0]
     whole[kernel.HEAD + panes.LIVE : kernel.HEAD + len(arrays.track) * panes.TRACK : panes.TRACK] = panes.NO_PANE
     real[length - len(arrays.att) :] = plan.att_default
     return whole, real
@@ -142,21 +143,22 @@ def unpack(packed: bytes, plan: Plan) -> Unpacked:
     )
 
 
-def fill(unpacked: Unpacked, plan: Plan, whole: np.ndarray, real: np.ndarray, pools: Pools) -> None:
-    """Put a stored customer into the kernel's rows; the pools have room, the caller saw to it."""
+def fill(unpacked: Unpacked, plan: Plan, whole: np.ndarray, real: np.ndarray, place: int, pools: Pools) -> None:
+    """Put a stored customer into a place of the kernel's rows; the pools have room, the caller saw to it."""
     arrays, width = plan.arrays, plan.arrays.width
-    whole[:], real[:] = unpacked.whole, unpacked.real
-    whole[[kernel.WAITING, kernel.FIRST_WAITING, kernel.LAST_WAITING]] = 0, -1, -1
-    for (at, code), values in zip(unpacked.wait, unpacked.wait_real.copy(), strict=True):
-        kernel.wait_for_anchor(whole, code, at, values, pools.wait, pools.wait_real, pools.wait_free)
-    _without_panes(plan, whole)
+    whole[place], real[place] = unpacked.whole, unpacked.real
+    whole[place, [kernel.WAITING, kernel.FIRST_WAITING, kernel.LAST_WAITING]] = 0, -1, -1
+    values = unpacked.wait_real.copy()  # the kernel compiles once more for arrays that may not be written
+    for row, (at, code) in enumerate(unpacked.wait):
+        kernel.wait_for_anchor(whole, place, code, at, values, row, pools.wait, pools.wait_real, pools.wait_free)
+    _without_panes(plan, whole[place])
     fronts = (len(arrays.acc) + len(arrays.track)) * width
     for at in range(fronts, fronts + 2 * len(arrays.views) * width, width):
-        aggregate.clear(real, at, width)
+        aggregate.clear(real, place, at, width)
     for (track, pane), held in zip(unpacked.panes, unpacked.held, strict=True):
         at = kernel.HEAD + track * panes.TRACK
-        place = panes.append(whole, at, whole[at + panes.TAIL], pane, pools.node, pools.free, width)
-        pools.node[place, panes.HELD : panes.HELD + width] = held
+        node = panes.append(whole, place, at, whole[place, at + panes.TAIL], pane, pools.node, pools.free, width)
+        pools.node[node, panes.HELD : panes.HELD + width] = held
 
 
 def _chain(place: int, pool: np.ndarray, link: int) -> list[int]:
