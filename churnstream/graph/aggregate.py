@@ -14,7 +14,7 @@ N, SUM, REST, MEAN, M2, CORE = range(6)
 MIN, MAX, FIRST_AT, FIRST, LAST_AT, LAST, WIDTH = range(5, 12)
 
 
-@njit(cache=True, inline="always")
+@njit(cache=True, inline="always", error_model="numpy")
 def clear(rows, r, at, width):  # type: ignore[no-untyped-def]
     """Make the columns from ``at`` on the aggregate of nothing."""
     for column in range(at, at + CORE):
@@ -28,14 +28,14 @@ def clear(rows, r, at, width):  # type: ignore[no-untyped-def]
         rows[r, at + LAST] = 0.0
 
 
-@njit(cache=True, inline="always")
+@njit(cache=True, inline="always", error_model="numpy")
 def copy(rows, r, at, others, o, place, width):  # type: ignore[no-untyped-def]
     """Make an aggregate the same as another."""
     for column in range(width):
         rows[r, at + column] = others[o, place + column]
 
 
-@njit(cache=True, inline="always")
+@njit(cache=True, inline="always", error_model="numpy")
 def add(rows, r, to, instant, value, width):  # type: ignore[no-untyped-def]
     """One more number, stated at an instant; of several at one instant the one added last is the last."""
     n = rows[r, to + N] + 1.0
@@ -60,7 +60,7 @@ def add(rows, r, to, instant, value, width):  # type: ignore[no-untyped-def]
             rows[r, to + LAST] = value
 
 
-@njit(cache=True)
+@njit(cache=True, inline="always", error_model="numpy")
 def merge(rows, r, to, others, o, later, width):  # type: ignore[no-untyped-def]
     """An aggregate becomes that of both; ``other`` holds nothing older than the newest of it."""
     more = others[o, later + N]
@@ -91,7 +91,7 @@ def merge(rows, r, to, others, o, later, width):  # type: ignore[no-untyped-def]
 OP_COUNT, OP_SUM, OP_MEAN, OP_VAR, OP_STD, OP_MIN, OP_MAX, OP_FIRST, OP_LAST, OP_SINCE_LAST, OP_LAST_AT = range(11)
 
 
-@njit(cache=True)
+@njit(cache=True, inline="always", error_model="numpy")
 def read(rows, r, at, op, as_of, anchor):  # type: ignore[no-untyped-def]
     """One number out of an aggregate: NaN (0 for counts and sums) below the number of events that the op needs."""
     n = rows[r, at + N]

@@ -54,7 +54,7 @@ class Pools(NamedTuple):
     wait_free: np.ndarray
 
 
-@njit(cache=True)
+@njit(cache=True, inline="always", error_model="numpy")
 def into_accumulators(acc, whole, real, c, code, at, values, row, lifetimes, width):  # type: ignore[no-untyped-def]
     """Add an event to the windows from the anchor, or to the lifetimes; the two are built at different moments."""
     for place in range(len(acc)):
@@ -65,7 +65,7 @@ def into_accumulators(acc, whole, real, c, code, at, values, row, lifetimes, wid
             ag.add(real, c, place * width, at, values[row, column] if column >= 0 else 0.0, width)
 
 
-@njit(cache=True)
+@njit(cache=True, inline="always", error_model="numpy")
 def wait_for_anchor(whole, c, code, at, values, row, wait, wait_real, wait_free):  # type: ignore[no-untyped-def]
     """Append an event to the customer's list; the pool has room, the caller saw to it."""
     place = wait_free[0]
@@ -84,7 +84,7 @@ def wait_for_anchor(whole, c, code, at, values, row, wait, wait_real, wait_free)
     whole[c, WAITING] += 1
 
 
-@njit(cache=True)
+@njit(cache=True, inline="always", error_model="numpy")
 def forget(whole, c, before, wait, wait_free):  # type: ignore[no-untyped-def]
     """Give back the customer's waiting events that happened before the instant ``before``."""
     place, last = whole[c, FIRST_WAITING], -1
@@ -106,7 +106,7 @@ def forget(whole, c, before, wait, wait_free):  # type: ignore[no-untyped-def]
     whole[c, WAIT_LIMIT] = max(FIRST_LIMIT, 2 * whole[c, WAITING])
 
 
-@njit(cache=True)
+@njit(cache=True, inline="always", error_model="numpy")
 def from_the_anchor(acc, anchor, lateness, whole, real, c, code, at, values, row, wait, wait_real, wait_free, width):  # type: ignore[no-untyped-def]
     """Bring the windows from the anchor up to date with one event."""
     counted = False
@@ -132,7 +132,7 @@ def from_the_anchor(acc, anchor, lateness, whole, real, c, code, at, values, row
         forget(whole, c, whole[c, NEWEST] - lateness, wait, wait_free)
 
 
-@njit(cache=True)
+@njit(cache=True, inline="always", error_model="numpy")
 def move_track(track, view, place, lives, whole, real, c, as_of, node, free, width):  # type: ignore[no-untyped-def]
     """Bring every view of a track to an instant, and give back the panes that none will read again."""
     first, views = track[place, FIRST_VIEW], track[place, VIEWS]
@@ -157,7 +157,7 @@ def move_track(track, view, place, lives, whole, real, c, as_of, node, free, wid
         pn.prune(whole, c, at, views_at + first * pn.VIEW, views, oldest, node, free)
 
 
-@njit(cache=True)
+@njit(cache=True, inline="always", error_model="numpy")
 def into_tracks(track, view, lateness, lives, whole, real, c, code, at, values, row, node, free, width):  # type: ignore[no-untyped-def]
     """Add one event to the panes and sessions that hold it."""
     for place in range(len(track)):
@@ -177,7 +177,7 @@ def into_tracks(track, view, lateness, lives, whole, real, c, code, at, values, 
             move_track(track, view, place, lives, whole, real, c, whole[c, NEWEST], node, free, width)
 
 
-@njit(cache=True)
+@njit(cache=True, inline="always", error_model="numpy")
 def read_views(track, view, lives, whole, real, c, as_of, moved, node, width, scratch):  # type: ignore[no-untyped-def]
     """The aggregate of every view into ``scratch``; ``moved`` says that the tracks have been moved to ``as_of``."""
     fronts = lives + len(track) * width
@@ -201,7 +201,7 @@ def read_views(track, view, lives, whole, real, c, as_of, moved, node, width, sc
             ag.merge(scratch, 0, to, real, c, live, width)
 
 
-@njit(cache=True)
+@njit(cache=True, inline="always", error_model="numpy")
 def read_features(feature, attributes, whole, real, c, scratch, as_of, width, out, row):  # type: ignore[no-untyped-def]
     """The features of a customer into a row of ``out``, from the accumulators and from views that have been read."""
     anchor = whole[c, ANCHOR]
@@ -226,14 +226,14 @@ def read_features(feature, attributes, whole, real, c, scratch, as_of, width, ou
                 out[row, place] = np.nan if under == 0 else over / under
 
 
-@njit(cache=True)
+@njit(cache=True, inline="always", error_model="numpy")
 def is_defined(anchor, requires, whole, c):  # type: ignore[no-untyped-def]
     if whole[c, NEWEST] == LONG_AGO or (anchor >= 0 and whole[c, ANCHOR] == NEVER):
         return False
     return requires < 0 or whole[c, REQUIRED] != NEVER
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def apply_rows(plan, who, codes, times, values, whole, real, pools, outcome, emitted, vectors, scratch):  # type: ignore[no-untyped-def]
     """Apply a batch; returns how many vectors were emitted. ``emitted`` holds the row, ``vectors`` the features after that row."""
     # Taken apart once: a tuple of arrays is copied at every call it is passed to.
@@ -283,7 +283,7 @@ def apply_rows(plan, who, codes, times, values, whole, real, pools, outcome, emi
     return count
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def read_customer(plan, whole, real, c, pools, as_of, scratch, out):  # type: ignore[no-untyped-def]
     """The features of one customer at ``as_of``, not before their newest event, into the first row of ``out``; changes nothing."""
     width = plan.width
