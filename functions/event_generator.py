@@ -1,9 +1,10 @@
 """event-generator: puts a case's events into the generated stream, simulated or replayed from a file."""
 
+import sys
 import time
 from pathlib import Path
 
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from churnstream.errors import InvalidSetting
 from churnstream.stages.produce import Producer, file_digest, head, producer_name, replay
@@ -45,7 +46,7 @@ def generate(
         name = producer_name(parts.case.name, seed=seed, customers=customers, events=events)
     producer = Producer(name, parts.begin, lambda shard, producer: parts.journal(shard).sequence(producer))
     began = time.perf_counter()
-    with tqdm(total=total, unit=" events", disable=not progress, mininterval=0.5) as bar:
+    with tqdm(total=total, unit=" events", disable=not progress, mininterval=0.5, file=sys.stdout) as bar:
         for place, event in enumerate(stream, start=1):
             producer.add(event)
             if rate and place % 64 == 0:

@@ -7,8 +7,8 @@ Time semantics, for both engines:
 * Only event time counts, in whole microseconds, UTC.
 * The *anchor* of a customer is the earliest event of the type ``FeatureTable.anchor``. A window of span ``S`` holds the
   events at ``anchor <= t < anchor + S``; what came before the anchor, or at or after the end, does not count.
-* A customer has a feature vector from the instant the anchor *and* the event ``FeatureTable.requires`` (when set) are known.
-* An event more than ``FeatureTable.lateness`` behind the newest event of the same customer is late: it changes nothing and goes to
+* A customer has a feature vector from the instant the anchor *and* the event ``FeatureTable.requires`` (when set) are known. * An
+  event more than ``FeatureTable.lateness`` behind the newest event of the same customer is late: it changes nothing and goes to
   the dead letters. An event inside the lateness is applied as if it had arrived in order, also when it moves the anchor.
 * Customers never touch: one whose clock is wrong makes nobody else late.
 """

@@ -1,7 +1,8 @@
 """The fast answer: features of one shard's customers, kept up to date a micro-batch at a time.
 
-Equal to ``features/reference.py`` at every instant (``tests/graph/test_engine_equals_reference.py``): counts and sums exactly, the rest
-within 1e-9. State grows with customers that were seen; it is restored from the bytes that ``apply`` hands out, never from a pickle.
+Equal to ``features/reference.py`` at every instant (``tests/graph/test_engine_equals_reference.py``): counts and sums exactly,
+the rest within 1e-9. State grows with customers that were seen; it is restored from the bytes that ``apply`` hands out, never
+from a pickle.
 """
 
 import struct
@@ -14,7 +15,7 @@ import pyarrow as pa
 
 from churnstream.errors import FingerprintMismatch, UnknownVersion
 from churnstream.graph import kernel
-from churnstream.graph.plan import Plan, compile_plan
+from churnstream.graph.plan import Plan, Real, Whole, compile_plan
 from churnstream.usecases.case import EVENT_TIME, EVENT_TYPE, KEY, UseCase
 
 STATE_VERSION = 1
@@ -31,9 +32,9 @@ class Applied:
     that changed, as bytes to store.
     """
 
-    emitted: np.ndarray
-    vectors: np.ndarray
-    late: np.ndarray
+    emitted: Whole
+    vectors: Real
+    late: Whole
     states: dict[str, bytes]
 
 
@@ -69,9 +70,9 @@ class WindowEngine:
         self._make_room(rows)
         plan = self.plan
         count = kernel.apply_rows(
-            who, codes, times, values, self._whole, self._real, self._pool_whole, self._pool_real, self._free, outcome, emitted, vectors,
-            plan.anchor, plan.requires, plan.lateness, plan.acc_event, plan.acc_column, plan.acc_span, plan.att_event, plan.att_column,
-            plan.op, plan.source, plan.serves,
+            who, codes, times, values, self._whole, self._real, self._pool_whole, self._pool_real, self._free,
+            outcome, emitted, vectors, plan.anchor, plan.requires, plan.lateness, plan.acc_event, plan.acc_column,
+            plan.acc_span, plan.att_event, plan.att_column, plan.op, plan.source, plan.serves,
         )  # fmt: skip
         late = np.flatnonzero(outcome == kernel.LATE)
         return Applied(emitted[:count], vectors[:count], late, self._states(np.unique(who[outcome == kernel.APPLIED])))
@@ -87,7 +88,7 @@ class WindowEngine:
             for (at, code), values in zip(waiting[0], waiting[1], strict=True):
                 kernel.wait(self._whole[place], code, at, values, self._pool_whole, self._pool_real, self._free)
 
-    def vector(self, key: str) -> np.ndarray | None:
+    def vector(self, key: str) -> Real | None:
         """The customer's features as of their newest instant; None while they are not defined."""
         place = self._places.get(key)
         return None if place is None else _vector(self._whole[place], self._real[place], self.plan)
@@ -112,7 +113,7 @@ class WindowEngine:
         self._new_whole[kernel.HEAD_WHOLE + plan.accumulators * kernel.ACC_WHOLE :] = kernel.LONG_AGO
         self._new_real[plan.accumulators * kernel.ACC_REAL :] = plan.att_default
 
-    def _who(self, keys: pa.Array) -> np.ndarray:
+    def _who(self, keys: pa.Array) -> Whole:
         encoded = keys.dictionary_encode()
         places = np.array([self._place(key) for key in encoded.dictionary.to_pylist()], np.int64)
         return places[encoded.indices.to_numpy(zero_copy_only=False)] if len(places) else np.zeros(0, np.int64)
@@ -140,7 +141,7 @@ class WindowEngine:
         self._pool_whole = np.vstack([self._pool_whole, fresh])
         self._pool_real = np.vstack([self._pool_real, np.zeros((more, self._pool_real.shape[1]))])
 
-    def _states(self, places: np.ndarray) -> dict[str, bytes]:
+    def _states(self, places: Whole) -> dict[str, bytes]:
         if not len(places):
             return {}
         head = HEADER.pack(STATE_VERSION, self.plan.fingerprint)
@@ -153,7 +154,7 @@ class WindowEngine:
             states[self._keys[place]] = state
         return states
 
-    def _waiting(self, whole: np.ndarray) -> bytes:
+    def _waiting(self, whole: Whole) -> bytes:
         places, place = [], int(whole[kernel.FIRST_WAITING])
         while place >= 0:
             places.append(place)
@@ -167,7 +168,7 @@ class StateReader:
     def __init__(self, case: UseCase):
         self.plan = compile_plan(case)
 
-    def vector(self, state: bytes) -> np.ndarray | None:
+    def vector(self, state: bytes) -> Real | None:
         """(features,) as of the customer's newest instant; None while they are not defined."""
         whole, real, _ = _unpack(state, self.plan)
         return _vector(whole, real, self.plan)
@@ -178,7 +179,7 @@ class StateReader:
         return EPOCH + timedelta(microseconds=int(whole[kernel.NEWEST]))
 
 
-def _vector(whole: np.ndarray, real: np.ndarray, plan: Plan) -> np.ndarray | None:
+def _vector(whole: Whole, real: Real, plan: Plan) -> Real | None:
     if not kernel.is_defined(whole, plan.requires):
         return None
     out = np.empty(len(plan.names))
@@ -186,7 +187,7 @@ def _vector(whole: np.ndarray, real: np.ndarray, plan: Plan) -> np.ndarray | Non
     return out
 
 
-def _unpack(state: bytes, plan: Plan) -> tuple[np.ndarray, np.ndarray, tuple[np.ndarray, np.ndarray]]:
+def _unpack(state: bytes, plan: Plan) -> tuple[Whole, Real, tuple[Whole, Real]]:
     version, fingerprint = HEADER.unpack_from(state)
     if version != STATE_VERSION:
         raise UnknownVersion(f"a customer's state has layout {version}, this version reads {STATE_VERSION}")

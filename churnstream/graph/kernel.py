@@ -1,10 +1,11 @@
 """The compiled inner loop of the engine: one pass over a micro-batch, in order of arrival.
 
-Everything about a customer stands in one row of ``whole`` (int64: instants in microseconds since 1970, counts) and one row of ``real``
-(float64). Sums are kept as a pair (value, rest) by Knuth's TwoSum, so that the sum of any number of cents rounds to the same double
-in whatever order they come; mean and centred sum of squares follow Welford (1962, doi:10.1080/00401706.1962.10490022), so that
-nothing is ever subtracted out again. An event that can still turn out to lie in a window, because the anchor may yet move, waits in a
-linked list of the pool; when the anchor moves, the customer's windows are built again from it.
+Everything about a customer stands in one row of ``whole`` (int64: instants in microseconds since 1970, counts) and one row of
+``real`` (float64). Sums are kept as a pair (value, rest) by Knuth's TwoSum, so that the sum of any number of cents rounds to the
+same double in whatever order they come; mean and centred sum of squares follow Welford (1962,
+doi:10.1080/00401706.1962.10490022), so that nothing is ever subtracted out again. An event that can still turn out to lie in a
+window, because the anchor may yet move, waits in a linked list of the pool; when the anchor moves, the customer's windows are
+built again from it.
 """
 
 import numpy as np
@@ -24,6 +25,7 @@ FIRST_LIMIT = 32
 
 @njit(cache=True)
 def empty_accumulator(whole, real, acc):  # type: ignore[no-untyped-def]
+    """As before any event."""
     w, r = HEAD_WHOLE + acc * ACC_WHOLE, acc * ACC_REAL
     whole[w + COUNT] = 0
     whole[w + LAST] = LONG_AGO
@@ -34,6 +36,7 @@ def empty_accumulator(whole, real, acc):  # type: ignore[no-untyped-def]
 
 @njit(cache=True)
 def accumulate(whole, real, acc, at, value):  # type: ignore[no-untyped-def]
+    """Add one event; ``value`` is 0 for windows that only count."""
     w, r = HEAD_WHOLE + acc * ACC_WHOLE, acc * ACC_REAL
     whole[w + COUNT] += 1
     whole[w + LAST] = max(whole[w + LAST], at)
@@ -51,6 +54,7 @@ def accumulate(whole, real, acc, at, value):  # type: ignore[no-untyped-def]
 
 @njit(cache=True)
 def into_windows(whole, real, code, at, values, acc_event, acc_column, acc_span):  # type: ignore[no-untyped-def]
+    """Add an event to every window of its customer in which it lies."""
     anchor = whole[ANCHOR]
     if at < anchor:
         return
@@ -62,6 +66,7 @@ def into_windows(whole, real, code, at, values, acc_event, acc_column, acc_span)
 
 @njit(cache=True)
 def read_vector(whole, real, out, op, source, accumulators):  # type: ignore[no-untyped-def]
+    """Write the features into ``out``, in the order of the table."""
     for place in range(len(op)):
         if op[place] == OP_ATTRIBUTE:
             out[place] = real[accumulators * ACC_REAL + source[place]]
@@ -89,6 +94,7 @@ def read_vector(whole, real, out, op, source, accumulators):  # type: ignore[no-
 
 @njit(cache=True)
 def is_defined(whole, requires):  # type: ignore[no-untyped-def]
+    """Whether the customer has a vector yet: the anchor is known, and so is the required event."""
     return whole[ANCHOR] != NEVER and (requires < 0 or whole[REQUIRED] != NEVER)
 
 
@@ -137,7 +143,7 @@ def apply_rows(  # type: ignore[no-untyped-def]
     who, codes, times, values, whole, real, pool_whole, pool_real, free, outcome, emitted, vectors,
     anchor, requires, lateness, acc_event, acc_column, acc_span, att_event, att_column, op, source, serves,
 ):  # fmt: skip
-    """Apply a batch; returns how many vectors were emitted. ``emitted`` holds the row, ``vectors`` the features after that row."""
+    """Apply a batch; returns how many vectors were emitted: ``emitted`` holds the rows, ``vectors`` the features after each."""
     accumulators = len(acc_event)
     count = 0
     for row in range(len(who)):

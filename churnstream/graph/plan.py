@@ -4,9 +4,13 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 import numpy as np
+from numpy.typing import NDArray
 
 from churnstream.features.definitions import Attribute, Feature, FeatureTable, Op
 from churnstream.usecases.case import UseCase
+
+Whole = NDArray[np.int64]
+Real = NDArray[np.float64]
 
 MICROSECOND = timedelta(microseconds=1)
 OPS = tuple(Op)
@@ -18,8 +22,8 @@ NONE = -1
 class Plan:
     """What the kernel needs to know.
 
-    An *accumulator* sums up one field of one event type over one span; features that differ only in their op share one. ``columns``
-    are the number columns of a batch that accumulators and attributes read.
+    An *accumulator* sums up one field of one event type over one span; features that differ only in their op share one.
+    ``columns`` are the number columns of a batch that accumulators and attributes read.
     """
 
     names: tuple[str, ...]
@@ -28,15 +32,15 @@ class Plan:
     anchor: int
     requires: int
     lateness: int
-    acc_event: np.ndarray
-    acc_column: np.ndarray
-    acc_span: np.ndarray
-    att_event: np.ndarray
-    att_column: np.ndarray
-    att_default: np.ndarray
-    op: np.ndarray
-    source: np.ndarray
-    serves: np.ndarray
+    acc_event: Whole
+    acc_column: Whole
+    acc_span: Whole
+    att_event: Whole
+    att_column: Whole
+    att_default: Real
+    op: Whole
+    source: Whole
+    serves: NDArray[np.bool_]
 
     @property
     def accumulators(self) -> int:
@@ -56,8 +60,9 @@ def compile_plan(case: UseCase) -> Plan:
     attributes = [each for each in table.features if isinstance(each, Attribute)]
     ops, sources = [], []
     # Features with a field come first, so that counts find an accumulator of their event and span to share.
-    for each in sorted((each for each in table.features if isinstance(each, Feature)), key=lambda each: each.field is None):
-        _place(windows, _window(each, codes, columns))
+    windowed = (each for each in table.features if isinstance(each, Feature))
+    for feature in sorted(windowed, key=lambda feature: feature.field is None):
+        _place(windows, _window(feature, codes, columns))
     for each in table.features:
         if isinstance(each, Attribute):
             ops.append(ATTRIBUTE)

@@ -1,8 +1,8 @@
 """Parquet files of everything that came in: by day, whole or not at all, each row in exactly one of them.
 
-A file is written aside and renamed when it is complete and on disk. Before the first rename of a flush the range of offsets it covers
-is noted durably; after the last one the position moves past it. A crash in between leaves the note: the same range is read again, cut at
-the same place, and files that are there already are left as they are.
+A file is written aside and renamed when it is complete and on disk. Before the first rename of a flush the range of offsets it
+covers is noted durably; after the last one the position moves past it. A crash in between leaves the note: the same range is read
+again, cut at the same place, and files that are there already are left as they are.
 """
 
 import json
@@ -38,7 +38,8 @@ class Pending:
 class ParquetSink:
     """Buffers batches and flushes them by size, by age and when told.
 
-    ``begin_at(source, shard, offset)`` opens a unit whose commit moves the shard's position past ``offset``; ``begin()`` one that moves none.
+    ``begin_at(source, shard, offset)`` opens a unit whose commit moves the shard's position past ``offset``; ``begin()`` one that
+    moves none.
     """
 
     def __init__(

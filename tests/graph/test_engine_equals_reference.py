@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from math import isclose, isnan
 
 import pyarrow as pa
@@ -113,7 +114,7 @@ def test_the_engine_equals_the_reference_after_every_event(
     applied: dict[str, list[Observed]] = {}
     newest: dict[str, datetime] = {}
     bounds = sorted({0, len(rows), *(cut for cut in cuts if cut < len(rows))})
-    for start, end in zip(bounds, bounds[1:], strict=False):
+    for start, end in pairwise(bounds):
         done = engine.apply(batch_of(case, rows[start:end]))
         stored.update(done.states)
         vectors = dict(zip((start + row for row in done.emitted.tolist()), done.vectors, strict=True))
