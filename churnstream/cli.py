@@ -134,12 +134,13 @@ def demo(
     events: Annotated[int | None, typer.Option(min=1, help="how many events in all")] = None,
     keep: Annotated[bool, typer.Option("--keep", help="go on with the functions and data that are there")] = False,
     notebooks: Annotated[Path | None, typer.Option(hidden=True)] = None,
+    output: Annotated[Path | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Run the numbered notebooks in order, and show what came of it."""
     with sentences():
         from churnstream.demo.show import plan, show
 
-        if not show(plan(case, data, users, events, keep, notebooks), Home.find(), console):
+        if not show(plan(case, data, users, events, keep, notebooks, output), Home.find(), console):
             raise typer.Exit(1)
 
 

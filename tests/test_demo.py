@@ -200,14 +200,14 @@ def test_the_auc_carries_its_bounds_and_its_customers() -> None:
 
 
 @pytest.mark.slow
-def test_the_demo_ends_with_a_request_that_works_as_printed(root: Path, home: Home) -> None:
+def test_the_demo_ends_with_a_request_that_works_as_printed(root: Path, home: Home, tmp_path: Path) -> None:
     command = Path(sys.executable).with_name("churnstream")
     environment = {**os.environ, "NO_COLOR": "1"}
 
     def call(*words: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run([command, *words], cwd=root, env=environment, capture_output=True, text=True, check=False)
 
-    done = call("demo", "--users", "150", "--events", "8000")
+    done = call("demo", "--users", "150", "--events", "8000", "--output", str(tmp_path / "build" / "notebooks"))
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("(exact)") >= 5
     assert "AUC: 0." in done.stdout

@@ -158,7 +158,8 @@ def test_the_example_of_a_use_case_runs_through_the_whole_demo(root: Path, readm
     recorded.write_text("\n".join(["viewer,started_at,minutes", *_watching(random.Random(1), viewers=300)]))
     home = tmp_path / "home"
     environment = {**os.environ, "CHURNSTREAM_HOME": str(home), "PYTHONPATH": str(tmp_path)}
-    command = [Path(sys.executable).with_name("churnstream"), "demo", "--case", "cases.video", "--data", recorded]
+    program, output = Path(sys.executable).with_name("churnstream"), tmp_path / "build" / "notebooks"
+    command = [program, "demo", "--case", "cases.video", "--data", recorded, "--output", output]
     try:
         done = subprocess.run(command, env=environment, cwd=root, capture_output=True, text=True, check=False)
     finally:

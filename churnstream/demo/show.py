@@ -52,6 +52,7 @@ def plan(
     events: int | None = None,
     keep: bool = False,
     folder: Path | None = None,
+    output: Path | None = None,
 ) -> Plan:
     """Check what was asked for; raises UnknownCase, or InvalidSetting with what to ask for instead."""
     chosen = load(case)
@@ -67,7 +68,7 @@ def plan(
     else:
         given |= {"customers": users or CUSTOMERS, "events": events or EVENTS}
     folder = (folder or project_root() / "notebooks").resolve()
-    return Plan(chosen, folder, folder.parent / OUTPUT, given, keep)
+    return Plan(chosen, folder, (output or folder.parent / OUTPUT).resolve(), given, keep)
 
 
 def project_root() -> Path:
@@ -98,7 +99,9 @@ def show(plan: Plan, home: Home, console: Console) -> bool:
         raise
     except KeyboardInterrupt:
         failure = "The run was interrupted."
-        console.print(f"Interrupted; what was deployed still runs. `{_command()} down` stops it.", soft_wrap=True)
+        console.print(
+            f"Interrupted; what was deployed still runs. `{_command()} down` stops it.", highlight=False, soft_wrap=True
+        )
         raise
     finally:
         took = timedelta(seconds=time.perf_counter() - began)

@@ -66,6 +66,18 @@ class Executed:
             raise
 
 
+NOISE = re.compile(r"warning|traceback|deprecat", re.IGNORECASE)
+FONTS = "Matplotlib is building the font cache"  # once on a machine, when nobody has plotted there before
+
+
+def complaints(notebook: Any) -> list[str]:
+    """Every line of its outputs that complains, and whatever it wrote to stderr."""
+    streams = [output for cell in notebook.cells for output in cell.get("outputs", []) if output.output_type == "stream"]
+    stderr = [line for each in streams if each.name == "stderr" for line in each.text.splitlines()]
+    noisy = [line for line in said(notebook).splitlines() if NOISE.search(line)]
+    return [line for line in (*stderr, *noisy) if line.strip() and FONTS not in line]
+
+
 def said(notebook: Any) -> str:
     """Everything that its cells put out, as text: streams, results and errors, in HTML too."""
     texts: list[str] = []

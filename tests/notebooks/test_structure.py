@@ -9,7 +9,7 @@ import pytest
 
 import project_setup
 from churnstream import topology
-from tests.notebooks.river import FOLDER, NOTEBOOKS, parameters, read
+from tests.notebooks.river import FOLDER, NOTEBOOKS, complaints, parameters, read
 
 CODE_START, CODE_END = "# nuclio: start-code", "# nuclio: end-code"
 MACHINE_PATH = re.compile(r"(?<![\w.])/(?:home|root|Users|work|tmp|mnt|var)/")
@@ -142,3 +142,19 @@ def test_it_tries_its_function_before_the_river_sees_it(name: str) -> None:
     titles = re.findall(r"^## (.+)$", prose(read(name)), re.MULTILINE)
     put_to_work = [titles.index(title) for title in ("Deploy it", "Run it") if title in titles]
     assert titles.index("Try it") < min(put_to_work)
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        nbformat.v4.new_output("stream", name="stderr", text="anything at all"),
+        nbformat.v4.new_output("stream", name="stdout", text="fine\nDeprecationWarning: not so fine"),
+        nbformat.v4.new_output("display_data", {"text/html": "<b>Traceback</b> (most recent call last)"}),
+        nbformat.v4.new_output("error", ename="E", evalue="e", traceback=["Traceback"]),
+    ],
+    ids=lambda output: output.output_type,
+)
+def test_a_complaint_is_found_wherever_a_cell_puts_it(output: Any) -> None:
+    quiet = nbformat.v4.new_output("stream", name="stdout", text="8,400 events")
+    assert complaints(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(outputs=[quiet])])) == []
+    assert len(complaints(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(outputs=[quiet, output])]))) == 1
