@@ -15,3 +15,12 @@ def connect(home: Any = None) -> Any:
     from churnstream.local import connect as connect_locally  # costs an import of mlrun, which most of the package does without
 
     return connect_locally(home)
+
+
+def settle(function: str, minutes: float = 10) -> None:
+    """Return when ``function`` has applied all that stands in its streams; raises NotDrained when that takes too long."""
+    from datetime import timedelta
+
+    from churnstream.settling import settle as settle_anywhere
+
+    settle_anywhere(function, timedelta(minutes=minutes))

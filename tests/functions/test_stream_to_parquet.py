@@ -169,15 +169,15 @@ def kill_at(monkeypatch: pytest.MonkeyPatch, moment: str, count: int) -> None:
     """The process ends at this moment, the ``count``-th time that it comes."""
     left = [count]
     if moment == "after the note":
-        write_whole, patched = archive._write_whole, "_write_whole"
+        write_aside = archive._write_aside
 
-        def killed(table: Any, target: Path) -> None:
+        def killed(target: Path, table: Any) -> Path:
             left[0] -= 1
             if not left[0]:
                 raise Killed
-            write_whole(table, target)
+            return write_aside(target, table)
 
-        monkeypatch.setattr(archive, patched, killed)
+        monkeypatch.setattr(archive, "_write_aside", killed)
     elif moment == "while a file is written":
         write_table = pq.write_table
 
