@@ -112,6 +112,12 @@ class Journal:
         found = self._one("producer", "SELECT sequence FROM producer WHERE id = ?", (producer,))
         return -1 if found is None else found
 
+    def producers(self) -> tuple[str, ...]:
+        """Who has appended with a sequence number."""
+        with self._reading("producer") as connection:
+            found = [] if connection is None else connection.execute("SELECT id FROM producer ORDER BY id").fetchall()
+        return tuple(name for (name,) in found)
+
     def get(self, table: str, key: str) -> bytes | None:
         return self._one(_table(table), f"SELECT value FROM {_table(table)} WHERE key = ?", (key,))
 

@@ -43,7 +43,17 @@ def generate(
             raise InvalidSetting(f"the case {parts.case.name} has no simulation; name a file with data=...")
         events = events or customers * 1_000
         total, stream = customers + events, simulate(seed, customers, events)
-        name = producer_name(parts.case.name, seed=seed, customers=customers, events=events)
+        world = f"{parts.case.name}/seed {seed}"
+        name = producer_name(world, customers=customers, events=events)
+        if any(
+            each.startswith(f"{world}/") and each != name
+            for shard in range(parts.shards)
+            for each in parts.journal(shard).producers()
+        ):
+            raise InvalidSetting(
+                f"the stream holds the people of seed {seed} in another number, or with another number of events, and they cannot live"
+                " twice: choose another seed, or empty the streams (churnstream reset)"
+            )
     producer = Producer(name, parts.begin, lambda shard, producer: parts.journal(shard).sequence(producer))
     began = time.perf_counter()
     with tqdm(total=total, unit=" events", disable=not progress, mininterval=0.5, file=sys.stdout) as bar:

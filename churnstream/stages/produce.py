@@ -74,10 +74,10 @@ class Producer:
         self.sent += len(events)
 
 
-def producer_name(case: str, **told: Any) -> str:
-    """One name for one sequence of events: the same arguments give the same name, any other another."""
+def producer_name(world: str, **told: Any) -> str:
+    """One name for one sequence of events of a world: the same arguments give the same name, any other another."""
     text = json.dumps(told, sort_keys=True, default=str)
-    return f"{case}/{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+    return f"{world}/{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
 def file_digest(path: Path) -> str:

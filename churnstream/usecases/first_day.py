@@ -105,12 +105,11 @@ def simulate(seed: int, customers: int, events: int) -> Iterator[Mapping[str, An
     calendars = [
         _calendar(rng, rng.random() * REGISTRATION_DAYS * 86_400, share, each) for share, each in zip(shares, people, strict=True)
     ]
-    world = f"s{seed}-{customers}x{events}"  # other sizes make other people
     queue = [(calendar[0], number, 0) for number, calendar in enumerate(calendars)]
     heapify(queue)
     while queue:
         seconds, number, step = queue[0]
-        user_id, at = f"{world}-u{number:06d}", EPOCH + timedelta(microseconds=round(seconds * 1_000_000))
+        user_id, at = f"s{seed}-u{number:06d}", EPOCH + timedelta(microseconds=round(seconds * 1_000_000))
         if step == 0:
             yield _registration(rng, user_id, at, people[number], codes)
         else:

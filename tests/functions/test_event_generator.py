@@ -51,6 +51,14 @@ def test_another_seed_adds_customers_of_its_own(river: River) -> None:
     assert len({row["user_id"] for row in river.rows(GENERATED)}) == 10
 
 
+def test_the_same_people_are_not_told_to_live_twice(river: River) -> None:
+    river.generate(customers=5, events=100, seed=1)
+    before = content(river)
+    with pytest.raises(InvalidSetting, match="choose another seed"):
+        river.generate(customers=5, events=200, seed=1)
+    assert content(river) == before
+
+
 @pytest.mark.parametrize(("customers", "events", "expected"), [(20, 1_000, 1_020), (3, 0, 3_003), (5, 2, 7)])
 def test_there_are_exactly_as_many_events_as_were_asked_for(river: River, customers: int, events: int, expected: int) -> None:
     job = river.generate(customers=customers, events=events)
