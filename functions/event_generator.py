@@ -51,8 +51,8 @@ def generate(
             for each in parts.journal(shard).producers()
         ):
             raise InvalidSetting(
-                f"the stream holds the people of seed {seed} in another number, or with another number of events, and they cannot live"
-                " twice: choose another seed, or empty the streams (churnstream reset)"
+                f"the stream holds the people of seed {seed} already, in another number or with another number of events:"
+                " choose another seed, or empty the streams (churnstream reset)"
             )
     producer = Producer(name, parts.begin, lambda shard, producer: parts.journal(shard).sequence(producer))
     began = time.perf_counter()
