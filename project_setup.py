@@ -1,11 +1,12 @@
 """Turns the topology into MLRun functions with their graphs and triggers.
 
-MLRun calls ``setup`` whenever the project is loaded or created with this folder as its context: project.yaml names the functions by
-path only, and a function stored by path forgets its graph and triggers. The project's ``case`` parameter chooses the business.
+MLRun calls ``setup`` whenever the project is loaded or created with this folder as its context: project.yaml names the functions
+by path only, and a function stored by path forgets its graph and triggers. The project's ``case`` parameter chooses the business.
 """
 
 import os
 from pathlib import Path
+from typing import Any
 
 from churnstream import topology
 from churnstream.settings import DEFAULT_CASE
@@ -15,7 +16,7 @@ HERE = Path(__file__).parent
 HANDLERS = {"event-generator": "generate", "enrichment-table": "build", "training": "fit"}
 
 
-def setup(project):
+def setup(project: Any) -> Any:
     """Give ``project`` every function of the topology, ready to deploy or run; returns the project."""
     case = project.get_param("case") or os.environ.get("CHURNSTREAM_CASE") or DEFAULT_CASE
     os.environ["CHURNSTREAM_CASE"] = case  # the kernel that set the project up reads the same streams as its functions
@@ -33,7 +34,7 @@ def setup(project):
     return project
 
 
-def build_features_graph(function):
+def build_features_graph(function: Any) -> Any:
     """decode a batch -> update the features -> deliver, all or nothing; whatever fails breaks the record's promise."""
     function.spec.function_handler = "stream-to-features-nuclio:apply_record"
     graph = function.set_topology("flow", engine="async")
@@ -46,7 +47,7 @@ def build_features_graph(function):
     return graph
 
 
-def build_serving_graph(function, case, model_path=None):
+def build_serving_graph(function: Any, case: str, model_path: str | None = None) -> None:
     """A router with one model; ``model_path`` is a model artifact or a folder, by default the one that comes with the case."""
     function.set_topology("router", class_name="ChurnRouter")
     shipped = HERE / "assets" / "model" / case

@@ -1,29 +1,40 @@
-"""The command line: the local platform of the project around the working directory."""
+"""The command line: the local platform of the project around the working directory, and what flows on it."""
 
 import json
+import os
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import timedelta
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-from churnstream.errors import ChurnstreamError
+from churnstream.errors import ChurnstreamError, UnknownFunction
 from churnstream.local import Home, SupervisorClient
+from churnstream.settings import DEFAULT_CASE, DEFAULT_PROJECT, Settings
 
 FOLLOW_S = 0.2
 STYLES = {"ready": "green", "error": "red", "building": "yellow"}
 
 app = typer.Typer(help="Scores every customer's risk of leaving while their events still arrive.", no_args_is_help=True)
+letters = typer.Typer(help="Look at what was refused, and why.", no_args_is_help=True)
+app.add_typer(letters, name="deadletters")
 console = Console()
 wide = Console(width=max(console.width, 140))  # a table that wraps can be read, one that is cut cannot
 
 Name = Annotated[str, typer.Argument(help="the function's name, as `churnstream status` shows it")]
 Project = Annotated[str | None, typer.Option(help="the function's project, where several have one of this name")]
+Case = Annotated[str | None, typer.Option(help="the use case; by default the one that is deployed")]
+Json = Annotated[bool, typer.Option("--json", help="for programs")]
+Refuser = Annotated[str | None, typer.Option("--stream-function", help="only what this function refused")]
+Limit = Annotated[int, typer.Option(min=1, help="how many, the newest first")]
 
 
 @app.command()
@@ -51,7 +62,7 @@ def down(
 
 
 @app.command()
-def status(as_json: Annotated[bool, typer.Option("--json", help="for programs")] = False) -> None:
+def status(as_json: Json = False) -> None:
     """Show the deployed functions, and how far each has read its streams."""
     with sentences():
         found = SupervisorClient(Home.find()).status()
@@ -97,12 +108,142 @@ def drain(
 
 
 @app.command()
+def address(name: Name, project: Project = None) -> None:
+    """Print where a deployed function answers over HTTP."""
+    with sentences():
+        found = SupervisorClient(Home.find()).find(name, project)
+        if not found.get("address"):
+            raise UnknownFunction(f"{name} is {found['state']} and answers nowhere; `churnstream up` starts what was deployed")
+        typer.echo(f"http://{found['address']}")
+
+
+@app.command()
 def token() -> None:
     """Print the secret that every request to the platform carries."""
     with sentences():
         home = Home.find()
         home.ensure()
         typer.echo(home.token())
+
+
+@app.command()
+def demo(
+    case: Annotated[str, typer.Option(help="the use case")] = DEFAULT_CASE,
+    data: Annotated[Path | None, typer.Option(help="a file of recorded events; simulated ones without it")] = None,
+    users: Annotated[int | None, typer.Option(min=1, help="how many customers to simulate")] = None,
+    events: Annotated[int | None, typer.Option(min=1, help="how many events in all")] = None,
+    keep: Annotated[bool, typer.Option("--keep", help="go on with the functions and data that are there")] = False,
+    notebooks: Annotated[Path | None, typer.Option(hidden=True)] = None,
+    output: Annotated[Path | None, typer.Option(hidden=True)] = None,
+) -> None:
+    """Run the numbered notebooks in order, and show what came of it."""
+    with sentences():
+        from churnstream.demo.show import plan, show
+
+        if not show(plan(case, data, users, events, keep, notebooks, output), Home.find(), console):
+            raise typer.Exit(1)
+
+
+@app.command()
+def reset(case: Case = None, yes: Annotated[bool, typer.Option("--yes", "-y", help="do not ask")] = False) -> None:
+    """Remove the deployed functions and a case's streams, tables and archive."""
+    with sentences():
+        from churnstream.local.reset import look
+        from churnstream.local.reset import reset as remove
+
+        home = Home.find()
+        settings = _settings(home, case)
+        found = look(home, settings)
+        if not found.functions and found.folder is None:
+            console.print(f"There is nothing to remove: {found.sentence()}.")
+        elif yes or typer.confirm(f"Remove {found.sentence()}?"):
+            console.print(f"Removed {remove(home, settings).sentence()}.", soft_wrap=True)
+        else:
+            raise typer.Exit(1)
+
+
+@app.command()
+def account(
+    case: Case = None,
+    shards: Annotated[bool, typer.Option("--shards", help="a line for each shard")] = False,
+    as_json: Json = False,
+) -> None:
+    """Show what became of every event: in = applied + duplicate + late + invalid. Exits with 1 when one is unaccounted for."""
+    with sentences():
+        from churnstream.reading import ledger, totals
+
+        settings = _settings(Home.find(), case)
+        lines = ledger(settings) if shards else totals(settings)
+        names = ("given", "applied", "duplicate", "late", "invalid", "unaccounted", "waiting")
+        rows = [
+            {"function": each.function, "source": each.source, **({"shard": each.shard} if shards else {})}
+            | {name: getattr(each, name) for name in names}
+            for each in lines
+        ]
+        if as_json:
+            typer.echo(json.dumps(rows, indent=2))
+        else:
+            table = Table(box=None, header_style="bold", pad_edge=False)
+            for name in rows[0]:
+                table.add_column("in" if name == "given" else name, justify="left" if name in ("function", "source") else "right")
+            for row in rows:
+                cells = (f"{value:,}" if isinstance(value, int) else value for value in row.values())
+                table.add_row(*cells, style="red" if row["unaccounted"] else None)
+            wide.print(table)
+        if any(row["unaccounted"] for row in rows):
+            raise typer.Exit(1)
+
+
+@letters.command("list")
+def list_letters(function: Refuser = None, case: Case = None, limit: Limit = 20, as_json: Json = False) -> None:
+    """List the newest dead letters: when, why, and where the event stood."""
+    with sentences():
+        from churnstream.reading import dead_letters
+
+        found = dead_letters(function, limit, _settings(Home.find(), case))
+        if as_json:
+            typer.echo(json.dumps([asdict(each) for each in found], indent=2, default=str))
+            return
+        if not found:
+            console.print("There are no dead letters.")
+            return
+        table = Table(box=None, header_style="bold", pad_edge=False)
+        for name in ("letter", "when", "source", "shard", "offset", "row"):
+            table.add_column(name, no_wrap=True, justify="right" if name in ("shard", "offset", "row") else "left")
+        table.add_column("why", overflow="fold")
+        for each in found:
+            place = ("" if value is None else str(value) for value in (each.shard, each.offset, each.row))
+            table.add_row(each.name, f"{each.refused_at:%Y-%m-%d %H:%M:%S}", each.source, *place, Text(each.reason))
+        wide.print(table)
+
+
+@letters.command("show")
+def show_letter(
+    letter: Annotated[str, typer.Argument(help="its name, as `churnstream deadletters list` shows it")],
+    case: Case = None,
+    as_json: Json = False,
+) -> None:
+    """Print one dead letter with what was sent."""
+    with sentences():
+        from churnstream.reading import dead_letter
+
+        found = dead_letter(letter, _settings(Home.find(), case))
+        if as_json:
+            typer.echo(json.dumps(asdict(found), indent=2, default=str))
+            return
+        typer.echo(found.sentence())
+        typer.echo(found.payload)
+
+
+@app.command(hidden=True)
+def pictures(folder: Annotated[Path, typer.Argument(help="where they go")] = Path("assets/images")) -> None:
+    """Draw the pictures of the pipeline anew, after the topology has changed."""
+    from churnstream.pictures.pipeline import pictures as drawn
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, svg in drawn().items():
+        (folder / name).write_text(svg)
+        console.print(str(folder / name), soft_wrap=True)
 
 
 @contextmanager
@@ -115,6 +256,17 @@ def sentences() -> Iterator[None]:
         raise typer.Exit(1) from cause
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
+
+
+def _settings(home: Home, case: str | None) -> Settings:
+    from churnstream.local.reset import deployed_case
+    from churnstream.usecases import load
+    from churnstream.wiring import settings_from_env
+
+    os.environ.setdefault("CHURNSTREAM_HOME", str(home.root))
+    chosen = case or os.environ.get("CHURNSTREAM_CASE") or deployed_case(home, DEFAULT_PROJECT) or DEFAULT_CASE
+    load(chosen)  # raises for a name that is none
+    return settings_from_env(DEFAULT_PROJECT, chosen)
 
 
 def _table(functions: list[dict[str, Any]]) -> Table:

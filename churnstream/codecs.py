@@ -1,16 +1,22 @@
 """Bytes to events and back; the only module that knows both.
 
-Outside, JSON: one event, an array of events, or one event a line. Inside, Arrow IPC: a batch of rows with one column a field, so that
-only the first hop pays for JSON. Batches carry the version of this layout; another one is refused.
+Outside, JSON: one event, an array of events, or one event a line. Inside, Arrow IPC: a batch of rows with one column a field, so
+that only the first hop pays for JSON. Batches carry the version of this layout; another one is refused.
 """
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Union
+from datetime import UTC, date, datetime
+from functools import reduce
+from operator import or_
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from churnstream.errors import MalformedEvent, UnknownVersion, UnreadablePayload
 from churnstream.usecases.case import EVENT_TIME, EVENT_TYPE, KEY, Field, Kind, UseCase
@@ -28,6 +34,13 @@ CODES = pa.dictionary(pa.int8(), pa.string())
 ARROW_TYPES = {Kind.TEXT: pa.string(), Kind.NUMBER: pa.float64(), Kind.WHOLE: pa.int64(), Kind.DATE: pa.date32()}
 NO_INSTANT = "the field event_time is wrong: {text!r} is no RFC 3339 instant with an offset, such as 2026-01-31T12:00:00Z"
 NO_DATE = "the field {name} is wrong: {{text!r}} is no date such as 1990-12-31"
+LIMITS = {
+    MICROSECONDS: [
+        pa.scalar(each, MICROSECONDS) for each in (datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC))
+    ],
+    pa.date32(): [pa.scalar(each, pa.date32()) for each in (date.min, date.max)],
+}  # what Python can hold; Arrow reads the year 0 as well
+UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 KEY_LENGTH = 256
 TEXT_LENGTH = 4_096
 
@@ -77,7 +90,7 @@ def decode_batch(payload: bytes) -> pa.RecordBatch:
         with pa.ipc.open_stream(payload) as reader:
             metadata = reader.schema.metadata or {}
             table = reader.read_all()
-    except (pa.ArrowInvalid, OSError) as cause:
+    except (pa.ArrowException, OSError) as cause:
         raise UnreadablePayload(f"the payload is no Arrow stream: {cause}") from cause
     version = metadata.get(VERSION_KEY, b"none").decode()
     if version != VERSION:
@@ -98,8 +111,9 @@ class EventDecoder:
         self._case = case
         self.schema = schema(case)
         self._structs = {each.name: _struct(each.name, each.fields) for each in case.events}
-        self._decoder = msgspec.json.Decoder(Union[tuple(self._structs.values())])
-        self._array = msgspec.json.Decoder(list[Union[tuple(self._structs.values())]])  # type: ignore[misc]
+        event: Any = reduce(or_, self._structs.values())
+        self._decoder = msgspec.json.Decoder(event)
+        self._array = msgspec.json.Decoder(list[event])
         self._codes = pa.array(case.event_names, pa.string())
 
     def decode(self, body: Any) -> Decoded:
@@ -113,7 +127,7 @@ class EventDecoder:
         array = data.lstrip()[:1] == b"["
         try:
             events = self._array.decode(data) if array else self._decoder.decode_lines(data)
-        except (msgspec.MsgspecError, UnicodeDecodeError):
+        except UNREADABLE:
             return self._one_by_one(_items(data, array))
         if not events:
             raise UnreadablePayload("the body is empty: send one JSON event, an array of events, or one event a line")
@@ -128,7 +142,7 @@ class EventDecoder:
             try:
                 events.append(self._decoder.decode(item))
                 rows.append(row)
-            except (msgspec.MsgspecError, UnicodeDecodeError) as cause:
+            except UNREADABLE as cause:
                 unreadable += not isinstance(cause, msgspec.ValidationError)
                 refused.append(Refused(row, str(MalformedEvent(_sentence(cause))), item))
         if unreadable == len(items):
@@ -158,7 +172,7 @@ class EventDecoder:
         size = len(events)
         classes = [each.__class__ for each in events]
         codes = np.zeros(size, np.int8)
-        columns: dict[str, np.ndarray] = {each.name: np.full(size, None, object) for each in self._case.fields}
+        columns: dict[str, NDArray[np.object_]] = {each.name: np.full(size, None, object) for each in self._case.fields}
         for code, (event, struct) in enumerate(zip(self._case.events, self._structs.values(), strict=True)):
             places = np.fromiter((place for place, each in enumerate(classes) if each is struct), np.int64)
             if not len(places):
@@ -190,7 +204,7 @@ def _type(each: Field) -> Any:
         return Annotated[str, msgspec.Meta(max_length=TEXT_LENGTH)]
     whole = each.kind is Kind.WHOLE
     limits = {"ge": each.at_least, "le": each.at_most}
-    given = {name: int(value) if whole else float(value) for name, value in limits.items() if value is not None}
+    given: dict[str, Any] = {name: int(value) if whole else float(value) for name, value in limits.items() if value is not None}
     return Annotated[int if whole else float, msgspec.Meta(**given)]
 
 
@@ -209,9 +223,12 @@ def _unparsed(body: Any) -> list[bytes]:
 
 def _json(value: Any) -> bytes:
     try:
-        return msgspec.json.encode(value)
-    except (UnicodeEncodeError, msgspec.MsgspecError):  # half of a surrogate pair, which is text nowhere else
-        return repr(value).encode("utf-8", "backslashreplace")
+        try:
+            return msgspec.json.encode(value)
+        except (UnicodeEncodeError, msgspec.MsgspecError):  # half of a surrogate pair, which is text nowhere else
+            return repr(value).encode("utf-8", "backslashreplace")
+    except RecursionError:
+        return b"(nested too deeply to be written down)"
 
 
 def _items(data: bytes, array: bool) -> list[bytes]:
@@ -219,11 +236,14 @@ def _items(data: bytes, array: bool) -> list[bytes]:
     if array:
         try:
             return [bytes(each) for each in msgspec.json.decode(data, type=list[msgspec.Raw])]
-        except (msgspec.MsgspecError, UnicodeDecodeError) as cause:
-            raise UnreadablePayload(f"the body starts as a JSON array but could not be read to its end: {cause}") from cause
+        except UNREADABLE as cause:
+            try:  # Python reads past NaN and half a surrogate pair, so that the event with one is refused and the others are not
+                return _unparsed(json.loads(data))
+            except (ValueError, RecursionError):
+                raise UnreadablePayload(f"the body starts as a JSON array but could not be read to its end: {cause}") from cause
     try:
         return [bytes(msgspec.json.decode(data, type=msgspec.Raw))]  # one event, over several lines
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except UNREADABLE:
         lines = [line for line in data.splitlines() if line.strip()]
         if not lines:
             raise UnreadablePayload("the body is empty: send one JSON event, an array of events, or one event a line") from None
@@ -231,6 +251,8 @@ def _items(data: bytes, array: bool) -> list[bytes]:
 
 
 def _sentence(cause: Exception) -> str:
+    if isinstance(cause, RecursionError):
+        return "the event could not be read: it is nested too deeply"
     text = str(cause)
     where = text.rpartition(" - at `$.")[2].rstrip("`") if " - at `$." in text else ""
     what = text.partition(" - at `")[0]
@@ -241,16 +263,21 @@ def _cast(texts: Sequence[str | None], to: pa.DataType, sentence: str, bad: dict
     """``texts`` as ``to``; the places of those that cannot be go to ``bad`` with ``sentence`` and read as null."""
     values = pa.array(texts, pa.string())
     try:
-        return values.cast(to)
+        cast = values.cast(to)
     except pa.ArrowInvalid:
-        parsed: list[pa.Scalar] = []
-        for place, text in enumerate(texts):
-            try:
-                parsed.append(pa.scalar(text, pa.string()).cast(to))
-            except pa.ArrowInvalid:
-                bad.setdefault(place, sentence.format(text=str(text)[:40]))
-                parsed.append(pa.scalar(None, to))
-        return pa.array(parsed, to)
+        cast = pa.array([_scalar(each, to) for each in values], to)
+    first, last = LIMITS[to]
+    usable = pc.fill_null(pc.and_(pc.greater_equal(cast, first), pc.less_equal(cast, last)), False)
+    for place in pc.indices_nonzero(pc.and_not(pc.is_valid(values), usable)).to_pylist():
+        bad.setdefault(place, sentence.format(text=str(texts[place])[:40]))
+    return cast
+
+
+def _scalar(text: pa.Scalar, to: pa.DataType) -> pa.Scalar | None:
+    try:
+        return text.cast(to)
+    except pa.ArrowInvalid:
+        return None
 
 
 def _refuse_negative_zero(events: Sequence[Any], name: str, bad: dict[int, str]) -> None:

@@ -91,3 +91,7 @@ class NeedsCluster(ChurnstreamError):
             + "set MLRUN_DBPATH to a cluster's API"
         )
         self.call = call
+
+
+class NotebookFailed(ChurnstreamError):
+    """A notebook stopped at one of its cells."""

@@ -1,9 +1,9 @@
 """The file of one (function, shard): everything that this function keeps about this shard, in one SQLite database.
 
-It holds the function's output streams' shard, its dead letters, its tables' rows, the positions it has consumed and its accounts, so
-that one ordinary transaction covers them all: a record's effects and the position behind it are durable together or not at all.
-SQLite runs in WAL mode with ``synchronous=FULL``: a committed transaction survives ``kill -9`` and a power cut. One process writes a
-journal at a time (others wait for its lock); any process may read it.
+It holds the function's output streams' shard, its dead letters, its tables' rows, the positions it has consumed and its accounts,
+so that one ordinary transaction covers them all: a record's effects and the position behind it are durable together or not at
+all. SQLite runs in WAL mode with ``synchronous=FULL``: a committed transaction survives ``kill -9`` and a power cut. One process
+writes a journal at a time (others wait for its lock); any process may read it.
 """
 
 import json
@@ -27,13 +27,18 @@ SCHEMA = """
 CREATE TABLE position (stream TEXT, shard INTEGER, next_offset INTEGER NOT NULL, PRIMARY KEY (stream, shard)) WITHOUT ROWID;
 CREATE TABLE producer (id TEXT PRIMARY KEY, sequence INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE account (source TEXT, outcome TEXT, rows INTEGER NOT NULL, PRIMARY KEY (source, outcome)) WITHOUT ROWID;
-CREATE TABLE activity (source TEXT PRIMARY KEY, first_us INTEGER NOT NULL, last_us INTEGER NOT NULL, busy_us INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE activity
+  (source TEXT PRIMARY KEY, first_us INTEGER NOT NULL, last_us INTEGER NOT NULL, busy_us INTEGER NOT NULL) WITHOUT ROWID;
 """
 
 
 @dataclass(slots=True)
 class Changes:
-    """What one transaction writes; collected first, so that the lock is held only while it is written."""
+    """What one transaction writes; collected first, so that the lock is held only while it is written.
+
+    ``effects_of`` is the record (stream, shard, offset) whose effects these are: when they are there already, because a worker
+    that was thought dead was not, nothing is written.
+    """
 
     appends: list[tuple[str, Record]] = field(default_factory=list)
     puts: dict[str, dict[str, bytes]] = field(default_factory=dict)
@@ -42,6 +47,7 @@ class Changes:
     counts: dict[tuple[str, str], int] = field(default_factory=dict)
     producers: dict[str, int] = field(default_factory=dict)
     busy: dict[str, timedelta] = field(default_factory=dict)
+    effects_of: tuple[str, int, int] | None = None
 
     def count(self, source: str, outcome: str, rows: int) -> None:
         if rows:
@@ -71,7 +77,8 @@ class Journal:
         """Records of ``stream`` from ``offset`` on; at least one when there is one, else as many as fit both bounds."""
         delivered: list[Delivered] = []
         size = 0
-        query = f"SELECT offset, appended_us, rows, key, headers, payload FROM {_log(stream)} WHERE offset >= ? ORDER BY offset LIMIT ?"
+        columns = "offset, appended_us, rows, key, headers, payload"
+        query = f"SELECT {columns} FROM {_log(stream)} WHERE offset >= ? ORDER BY offset LIMIT ?"
         with self._reading(_log(stream)) as connection:
             if connection is None:
                 return delivered
@@ -104,6 +111,12 @@ class Journal:
         """The last sequence number that ``producer`` has appended; -1 before the first."""
         found = self._one("producer", "SELECT sequence FROM producer WHERE id = ?", (producer,))
         return -1 if found is None else found
+
+    def producers(self) -> tuple[str, ...]:
+        """Who has appended with a sequence number."""
+        with self._reading("producer") as connection:
+            found = [] if connection is None else connection.execute("SELECT id FROM producer ORDER BY id").fetchall()
+        return tuple(name for (name,) in found)
 
     def get(self, table: str, key: str) -> bytes | None:
         return self._one(_table(table), f"SELECT value FROM {_table(table)} WHERE key = ?", (key,))
@@ -146,7 +159,8 @@ class Journal:
             connection = self._ready()
             try:
                 connection.execute("BEGIN IMMEDIATE")
-                self._apply(connection, changes, (now - EPOCH) // timedelta(microseconds=1))
+                if not self._is_there(connection, changes.effects_of):
+                    self._apply(connection, changes, (now - EPOCH) // timedelta(microseconds=1))
                 connection.execute("COMMIT")
             except sqlite3.Error as cause:
                 if connection.in_transaction:
@@ -163,6 +177,16 @@ class Journal:
                 self._connection.close()
                 self._connection = None
 
+    def _is_there(self, connection: sqlite3.Connection, record: tuple[str, int, int] | None) -> bool:
+        if record is None:
+            return False
+        stream, shard, offset = record
+        query = (
+            "SELECT 1 FROM position WHERE stream = ? AND shard = ? AND next_offset > ?"
+            " UNION ALL SELECT 1 FROM producer WHERE id = ? AND sequence >= ?"
+        )
+        return connection.execute(query, (stream, shard, offset, f"{stream}/{shard}", offset)).fetchone() is not None
+
     def _apply(self, connection: sqlite3.Connection, changes: Changes, now_us: int) -> None:
         for stream, record in changes.appends:
             self._append(connection, stream, record, now_us)
@@ -173,7 +197,8 @@ class Journal:
             self._make(connection, _table(table), self._tables, "(key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID")
             connection.executemany(f"DELETE FROM {_table(table)} WHERE key = ?", ((key,) for key in keys))
         connection.executemany(
-            "INSERT INTO position VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET next_offset = max(next_offset, excluded.next_offset)",
+            "INSERT INTO position VALUES (?, ?, ?)"
+            " ON CONFLICT DO UPDATE SET next_offset = max(next_offset, excluded.next_offset)",
             ((stream, shard, offset) for (stream, shard), offset in changes.positions.items()),
         )
         connection.executemany(

@@ -24,8 +24,8 @@ FEATURES = "features"
 class Function:
     """One deployable function: ``functions/<name with underscores>.py``, deployed by ``notebooks/<notebook>.ipynb``.
 
-    ``kind`` is MLRun's: a ``job`` runs to its end, ``nuclio`` and ``serving`` stay. ``http`` functions take events over HTTP as their
-    main input. ``acknowledges`` functions say themselves when a record is durable, later than their handler returns.
+    ``kind`` is MLRun's: a ``job`` runs to its end, ``nuclio`` and ``serving`` stay. ``http`` functions take events over HTTP as
+    their main input. ``acknowledges`` functions say themselves when a record is durable, later than their handler returns.
     """
 
     name: str

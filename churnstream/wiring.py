@@ -90,10 +90,12 @@ def open_stream(name: str, settings: Settings, function: str | None = None) -> S
 
 
 def open_positions(function: str, settings: Settings, clock: Callable[[], datetime] = now) -> Positions:
+    """How far ``function`` has read, and the right to move it on."""
     return EmbeddedPositions(Journals(_folder(settings.streams), function, topology.SHARDS, writable=True), clock)
 
 
 def open_table(name: str, settings: Settings) -> TableReader:
+    """A reader of the table."""
     return EmbeddedTable(Journals(_folder(settings.tables), topology.keeper(name), topology.SHARDS), name)
 
 

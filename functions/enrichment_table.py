@@ -12,7 +12,7 @@ COMMIT_ROWS = 50_000
 
 
 def build(context, case: str = "", data: str = "", seed: int = 1):
-    """Write every row of ``data`` (CSV or Parquet: the key, then the number), or a generated table; logs ``rows`` and a sample."""
+    """Write every row of ``data`` (CSV or Parquet: the key, then the number), or a generated table; logs how many."""
     parts = open_parts("enrichment-table", settings_from_env(context.project, case))
     join = parts.case.enrichment
     if join is None:
@@ -22,29 +22,17 @@ def build(context, case: str = "", data: str = "", seed: int = 1):
         table = read_table(Path(data))
         if table.num_columns < 2:
             raise UnreadablePayload(f"{data} has {table.num_columns} column; a lookup table needs the key and the number")
-        rows = lookup_rows((str(key) for key in table.column(0).to_pylist()), table.column(1).to_pylist())
+        keys, numbers = (table.column(place).to_pylist() for place in (0, 1))
     elif join.rows is not None:
         keys, numbers = zip(*join.rows(seed), strict=True)
-        rows = lookup_rows(keys, numbers)
     else:
         raise UnreadablePayload(f"the case {parts.case.name} generates no lookup table; name a file with data=...")
-    waiting: dict[str, bytes] = {}
-    total = 0
-    for key, value in rows:
-        waiting[key] = value
-        if len(waiting) == COMMIT_ROWS:
-            total += _write(parts, join.table, waiting)
-    total += _write(parts, join.table, waiting)
-    context.log_result("rows", total)
+    rows = tuple(lookup_rows(keys, numbers))  # all of them are good before the first is written
+    for start in range(0, len(rows), COMMIT_ROWS):
+        with parts.begin() as unit:
+            for key, value in rows[start : start + COMMIT_ROWS]:
+                unit.put(join.table, key, value)
+    context.log_result("rows", len(rows))
     context.log_result("distinct", len(parts.table(join.table)))
     sample = [f"{key} -> {decode_number(value)}" for key, value in islice(parts.table(join.table).items(), 3)]
-    context.logger.info(f"the lookup table {join.table} holds {total} rows, such as {', '.join(sample)}")
-
-
-def _write(parts, table, waiting):
-    with parts.begin() as unit:
-        for key, value in waiting.items():
-            unit.put(table, key, value)
-    written = len(waiting)
-    waiting.clear()
-    return written
+    context.logger.info(f"the lookup table {join.table} holds {len(rows)} rows, such as {', '.join(sample)}")

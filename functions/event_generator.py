@@ -1,9 +1,10 @@
 """event-generator: puts a case's events into the generated stream, simulated or replayed from a file."""
 
+import sys
 import time
 from pathlib import Path
 
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from churnstream.errors import InvalidSetting
 from churnstream.stages.produce import Producer, file_digest, head, producer_name, replay
@@ -42,10 +43,20 @@ def generate(
             raise InvalidSetting(f"the case {parts.case.name} has no simulation; name a file with data=...")
         events = events or customers * 1_000
         total, stream = customers + events, simulate(seed, customers, events)
-        name = producer_name(parts.case.name, seed=seed, customers=customers, events=events)
+        world = f"{parts.case.name}/seed {seed}"
+        name = producer_name(world, customers=customers, events=events)
+        if any(
+            each.startswith(f"{world}/") and each != name
+            for shard in range(parts.shards)
+            for each in parts.journal(shard).producers()
+        ):
+            raise InvalidSetting(
+                f"the stream holds the people of seed {seed} already, in another number or with another number of events:"
+                " choose another seed, or empty the streams (churnstream reset)"
+            )
     producer = Producer(name, parts.begin, lambda shard, producer: parts.journal(shard).sequence(producer))
     began = time.perf_counter()
-    with tqdm(total=total, unit=" events", disable=not progress, mininterval=0.5) as bar:
+    with tqdm(total=total, unit=" events", disable=not progress, mininterval=0.5, file=sys.stdout) as bar:
         for place, event in enumerate(stream, start=1):
             producer.add(event)
             if rate and place % 64 == 0:

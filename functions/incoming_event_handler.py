@@ -21,16 +21,19 @@ def handler(context, event):
     unit = parts.begin(event)
     if unit.replayed:
         return context.Response(status_code=202, body="applied before", content_type="text/plain")
+    refused = None
     try:
-        receipt = context.user_data.intake.take(event.body, unit)
-        unit.commit()
-    except UnreadablePayload as cause:
-        unit.commit()  # the body is in the dead letters: that much is durable before the answer goes out
-        return _answer(context, 202 if event.trigger.kind in STREAM_TRIGGERS else 400, {"error": str(cause)})
+        try:
+            receipt = context.user_data.intake.take(event.body, unit)
+        except UnreadablePayload as cause:
+            refused = str(cause)
+        unit.commit()  # what was refused is in the dead letters before the answer goes out
     except StorageFailed as cause:
         if event.trigger.kind in STREAM_TRIGGERS:
             raise
         return _answer(context, 503, {"error": str(cause)}, {"Retry-After": "5"})
+    if refused is not None:
+        return _answer(context, 202 if event.trigger.kind in STREAM_TRIGGERS else 400, {"error": refused})
     counts = {"accepted": receipt.accepted, "refused": receipt.refused, "duplicates": receipt.duplicates}
     return _answer(context, 202, counts | ({"errors": receipt.errors} if receipt.errors else {}))
 

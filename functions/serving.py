@@ -1,10 +1,11 @@
 """serving: scores customers, over HTTP for whoever asks and from the stream for everyone.
 
-An MLRun serving function: a router with one model. A request is answered with probabilities; a record of the serving stream becomes a
-record of the inference stream. MLRun appends the ``init_context`` and the ``handler`` of every serving function.
+An MLRun serving function: a router with one model. A request is answered with probabilities; a record of the serving stream
+becomes a record of the inference stream. MLRun appends the ``init_context`` and the ``handler`` of every serving function.
 """
 
 from pathlib import Path
+from typing import Any
 
 import mlrun
 from mlrun.features import Feature
@@ -33,6 +34,8 @@ class ChurnRouter(ModelRouter):
 class ChurnModel(V2ModelServer):
     """A LightGBM model that fits the running features; ``model_path`` is a model artifact or a folder with its manifest."""
 
+    model_spec: Any  # MLRun's description of the model
+
     def load(self):
         self.parts = open_parts("serving")
         model, extra = self.get_model(".txt")
@@ -50,9 +53,9 @@ class ChurnModel(V2ModelServer):
         try:
             return super().do_event(event, *args, **kwargs)
         except UnknownCustomer as cause:
-            raise mlrun.errors.MLRunNotFoundError(str(cause)) from cause
+            raise mlrun.errors.MLRunNotFoundError(str(cause)) from None  # MLRun answers with the cause as well: the same again
         except BadRequest as cause:
-            raise mlrun.errors.MLRunBadRequestError(str(cause)) from cause
+            raise mlrun.errors.MLRunBadRequestError(str(cause)) from None
 
     def _initialize_model_logger(self):
         """MLRun's own monitoring, where it is asked for; every prediction is in the inference stream anyway."""

@@ -1,8 +1,8 @@
 """stream-to-features: keeps each customer's features up to date, in a storey graph.
 
-The graph (``churnstream/graph/steps.py``) is built by notebook 4 and by project_setup.py. MLRun appends its own ``init_context`` and
-``handler`` to every serving function; that handler answers as soon as a record is queued. ``apply_record`` stands in front of it and
-answers when the record's effects are durable, which is when its position may move.
+The graph (``churnstream/graph/steps.py``) is built by notebook 4 and by project_setup.py. MLRun appends its own ``init_context``
+and ``handler`` to every serving function; that handler answers as soon as a record is queued. ``apply_record`` stands in front of
+it and answers when the record's effects are durable, which is when its position may move.
 """
 
 import asyncio

@@ -22,22 +22,22 @@ def fit(context, case: str = "", seed: int = 1, holdout: float = HOLDOUT, export
     ``export`` names a folder to which the model's text, manifest and card are written as well.
     """
     parts = open_parts("training", settings_from_env(context.project, case))
-    case = parts.case
-    lookup = parts.table(case.enrichment.table) if case.enrichment else None
-    data = build_training_set(read_archive(parts.settings.archive, case), case, lookup)
+    chosen = parts.case
+    lookup = parts.table(chosen.enrichment.table) if chosen.enrichment else None
+    data = build_training_set(read_archive(parts.settings.archive, chosen), chosen, lookup)
     trained = train(data, seed, holdout)
     manifest = Manifest(
         manifest_version=MANIFEST_VERSION,
-        case=case.name,
+        case=chosen.name,
         version=digest(trained.text)[:12],
-        features=case.features.names,
-        fingerprint=case.features.fingerprint,
+        features=chosen.features.names,
+        fingerprint=chosen.features.fingerprint,
         model_sha256=digest(trained.text),
-        label=case.label.sentence(),
+        label=chosen.label.sentence(),
         threshold=THRESHOLD,
         data_digest=data.digest,
         metrics=trained.metrics,
-        note=case.note,
+        note=chosen.note,
     )
     for name, value in trained.metrics.items():
         context.log_result(name, value)
@@ -48,13 +48,13 @@ def fit(context, case: str = "", seed: int = 1, holdout: float = HOLDOUT, export
     context.log_dataset("training-set", df=data.features.assign(user_id=data.keys, label=data.label), format="parquet")
     if len(trained.slices):
         context.log_dataset("slices", df=trained.slices, format="csv")
-    card = model_card(manifest, case, data, trained)
+    card = model_card(manifest, chosen, data, trained)
     if export:
         _write(Path(export), trained.text, manifest, card)
     with tempfile.TemporaryDirectory() as folder:
         _write(Path(folder), trained.text, manifest, card)
         context.log_model(
-            f"churn-{case.name.replace('_', '-')}",
+            f"churn-{chosen.name.replace('_', '-')}",
             model_dir=folder,
             model_file=MODEL_FILE,
             extra_data={MANIFEST_FILE: MANIFEST_FILE, CARD_FILE: CARD_FILE},
@@ -63,7 +63,7 @@ def fit(context, case: str = "", seed: int = 1, holdout: float = HOLDOUT, export
             outputs=[Feature(name="probability", value_type="float")],
             framework="lightgbm",
             algorithm="gradient boosting",
-            labels={"case": case.name, "version": manifest.version},
+            labels={"case": parts.settings.case, "version": manifest.version},
         )
 
 

@@ -55,7 +55,11 @@ class Door:
         if self._before:
             self._before(self.context)
         self.module = load_function(self.name)
-        self.run(self._start())
+        try:
+            self.run(self._start())
+        except BaseException:
+            self._loop.close()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -121,7 +125,7 @@ class Door:
             positions = open_positions(self.name, self._settings)
             for shard in range(reader.shards):
                 offset = positions.get(stream, shard)
-                for batch in iter(lambda shard=shard: reader.read(shard, offset), []):  # type: ignore[misc]
+                while batch := reader.read(shard, offset):
                     for record in batch:
                         self.apply(stream, shard, record)
                         offset = record.offset + 1

@@ -1,14 +1,16 @@
 """The definition table of a use case's features: the one place that says what each number means.
 
-Two engines read it (``features/reference.py`` and ``graph/engine.py``) and one test holds them equal. The windows are described in
-``features/windows.py``. Beyond them, for both engines:
+Two engines read it (``features/reference.py`` and ``graph/engine.py``) and one test holds them equal. The windows are
+described in ``features/windows.py``. Beyond them, for both engines:
 
 * Only event time counts, in whole microseconds, UTC.
-* The *anchor* of a customer is the earliest event of the type ``FeatureTable.anchor``; windows of the kind ``First`` need one.
-* A customer has a feature vector from the instant something the table asks for is known: the anchor, where there is one, and the
-  event ``FeatureTable.requires``, where there is one; else any event at all.
-* An event more than ``FeatureTable.lateness`` behind the newest event of the same customer is late: it changes nothing and goes to
-  the dead letters. An event inside the lateness is applied as if it had arrived in order, also when it moves the anchor.
+* The *anchor* of a customer is the earliest event of the type ``FeatureTable.anchor``; windows of the kind ``First`` need
+  one.
+* A customer has a feature vector from the instant something the table asks for is known: the anchor, where there is one,
+  and the event ``FeatureTable.requires``, where there is one; else any event at all.
+* An event more than ``FeatureTable.lateness`` behind the newest event of the same customer is late: it changes nothing and
+  goes to the dead letters. An event inside the lateness is applied as if it had arrived in order, also when it moves the
+  anchor.
 * Customers never touch: one whose clock is wrong makes nobody else late.
 """
 
@@ -133,7 +135,9 @@ class FeatureTable:
         object.__setattr__(self, "fingerprint", self._fingerprint())
 
     def _fingerprint(self) -> str:
-        text = json.dumps([self.anchor, self.requires, str(self.lateness), [_meaning(each) for each in self.features]], sort_keys=True)
+        text = json.dumps(
+            [self.anchor, self.requires, str(self.lateness), [_meaning(each) for each in self.features]], sort_keys=True
+        )
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def check(self, fields: Mapping[str, Mapping[str, bool]]) -> None:
@@ -164,11 +168,15 @@ class FeatureTable:
         plain = [one.name for one in self.features if not isinstance(one, Ratio)]
         for name in (each.over, each.under):
             if name not in plain:
-                raise InvalidDefinition(f"feature {each.name} is a ratio with {name!r}, which is no feature to divide: {', '.join(plain)}")
+                raise InvalidDefinition(
+                    f"feature {each.name} is a ratio with {name!r}, which is no feature to divide: {', '.join(plain)}"
+                )
 
     def _check_source(self, each: Feature | Attribute, fields: Mapping[str, Mapping[str, bool]]) -> None:
         if each.event not in fields:
-            raise InvalidDefinition(f"feature {each.name} reads {each.event!r}, which is no event of the case: {', '.join(fields)}")
+            raise InvalidDefinition(
+                f"feature {each.name} reads {each.event!r}, which is no event of the case: {', '.join(fields)}"
+            )
         if isinstance(each, Feature):
             if isinstance(each.window, First) and self.anchor is None:
                 raise InvalidDefinition(f"feature {each.name} counts from an anchor, and the table names none")
@@ -181,7 +189,9 @@ class FeatureTable:
             if each.op in READS_NO_FIELD:
                 raise InvalidDefinition(f"feature {each.name} is a {each.op}, which reads no field; leave {each.field!r} out")
         if not fields[each.event].get(each.field or "", False):
-            raise InvalidDefinition(f"feature {each.name} reads {each.event}.{each.field}, which is no number field of that event")
+            raise InvalidDefinition(
+                f"feature {each.name} reads {each.event}.{each.field}, which is no number field of that event"
+            )
 
 
 def _meaning(each: Definition) -> dict[str, str]:

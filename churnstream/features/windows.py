@@ -6,8 +6,8 @@
 window                    holds the events at
 ========================= =================================================================================================
 ``First(S)``              ``anchor <= t < anchor + S``
-``Sliding(S, P)``         the pane of ``as_of`` and the ``S/P - 1`` panes before it, where panes are ``[k*P, (k+1)*P)`` counted from
-                          1970: it always reaches back more than ``S - P`` and at most ``S``
+``Sliding(S, P)``         the pane of ``as_of`` and the ``S/P - 1`` panes before it, where panes are ``[k*P, (k+1)*P)``
+                          from 1970 on: it always reaches back more than ``S - P`` and at most ``S``
 ``Sliding(S)``            ``as_of - S < t <= as_of``, exactly; every event is kept for as long as it may count
 ``Tumbling(S)``           the pane ``[k*S, (k+1)*S)`` of ``as_of``
 ``Session(G)``            the newest run of events in which none is more than ``G`` after the one before; none of them once

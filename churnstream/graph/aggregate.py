@@ -1,10 +1,11 @@
 """Aggregates of numbers that merge and never subtract, compiled.
 
-An aggregate stands in some columns of row ``r`` of an array of doubles, from a given column on: the first ``CORE`` of them always, all ``WIDTH`` where
-the features ask for extremes or for instants. Its sum is a pair (value, rest) by Knuth's TwoSum (The Art of Computer Programming 2,
-4.2.2), so that the sum of any number of cents rounds to the same double in whatever order they come. Mean and centred sum of squares
-follow Welford (1962, doi:10.1080/00401706.1962.10490022) for one number and Chan, Golub and LeVeque (1979, STAN-CS-79-773) for two
-aggregates. Instants are microseconds since 1970, exact in a double until the year 2255.
+An aggregate stands in some columns of row ``r`` of an array of doubles, from a given column on: the first ``CORE`` of them
+always, all ``WIDTH`` where the features ask for extremes or for instants. Its sum is a pair (value, rest) by Knuth's TwoSum
+(The Art of Computer Programming 2, 4.2.2), so that the sum of any number of cents rounds to the same double in whatever
+order they come. Mean and centred sum of squares follow Welford (1962, doi:10.1080/00401706.1962.10490022) for one number
+and Chan, Golub and LeVeque (1979, STAN-CS-79-773) for two aggregates. Instants are microseconds since 1970, exact in a
+double until the year 2255.
 """
 
 import numpy as np
@@ -99,7 +100,7 @@ def read(rows, r, at, op, as_of, anchor):  # type: ignore[no-untyped-def]
         return n
     if op == OP_SUM:
         return rows[r, at + SUM] + rows[r, at + REST]
-    if op == OP_VAR or op == OP_STD:
+    if op in (OP_VAR, OP_STD):
         if n < 2:
             return np.nan
         variance = rows[r, at + M2] / (n - 1)

@@ -1,8 +1,8 @@
 """The fast answer: features of one shard's customers, kept up to date a micro-batch at a time.
 
-Equal to ``features/reference.py`` at every instant (``tests/graph/test_engine_equals_reference.py``): counts and sums exactly, the rest
-within 1e-9. State grows with what customers did within their windows; it is restored from the bytes that ``apply`` hands out, never from
-a pickle.
+Equal to ``features/reference.py`` at every instant (``tests/graph/test_engine_equals_reference.py``): counts and sums
+exactly, the rest within 1e-9. State grows with what customers did within their windows; it is restored from the bytes that
+``apply`` hands out, never from a pickle.
 """
 
 from collections.abc import Iterable
@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from churnstream.features.windows import MICROSECOND
 from churnstream.graph import kernel, state
-from churnstream.graph.plan import Plan, compile_plan
+from churnstream.graph.plan import Plan, Real, Whole, compile_plan
 from churnstream.usecases.case import EVENT_TIME, EVENT_TYPE, KEY, UseCase
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -29,9 +29,9 @@ class Applied:
     that changed, as bytes to store.
     """
 
-    emitted: np.ndarray
-    vectors: np.ndarray
-    late: np.ndarray
+    emitted: Whole
+    vectors: Real
+    late: Whole
     states: dict[str, bytes]
 
 
@@ -82,7 +82,7 @@ class WindowEngine:
             place = self._place(key)
             state.fill(unpacked, self.plan, self._whole, self._real, place, self._pools)
 
-    def vector(self, key: str, as_of: datetime | None = None) -> np.ndarray | None:
+    def vector(self, key: str, as_of: datetime | None = None) -> Real | None:
         """The customer's features at ``as_of``, which is not before their newest instant (the default).
 
         None while they are not defined. A silent customer's windows empty as ``as_of`` moves on; nothing is changed by looking.
@@ -101,7 +101,7 @@ class WindowEngine:
 
     # -- the inside ---------------------------------------------------------------------------------------------------------
 
-    def _who(self, keys: pa.Array) -> np.ndarray:
+    def _who(self, keys: pa.Array) -> Whole:
         encoded = keys.dictionary_encode()
         places = np.array([self._place(key) for key in encoded.dictionary.to_pylist()], np.int64)
         return places[encoded.indices.to_numpy(zero_copy_only=False)] if len(places) else np.zeros(0, np.int64)
@@ -129,10 +129,11 @@ class StateReader:
         self.plan = compile_plan(case)
         self._scratch = np.empty((1, len(self.plan.arrays.views) * self.plan.arrays.width))
 
-    def vector(self, packed: bytes, as_of: datetime | None = None) -> np.ndarray | None:
+    def vector(self, packed: bytes, as_of: datetime | None = None) -> Real | None:
         """(features,) at ``as_of``, by default the customer's newest instant; None while they are not defined."""
         unpacked = state.unpack(packed, self.plan)
-        whole, real = (each.reshape(1, -1) for each in state.newcomer(self.plan))
+        new_whole, new_real = state.newcomer(self.plan)
+        whole, real = new_whole.reshape(1, -1), new_real.reshape(1, -1)
         pools = state.empty_pools(self.plan, len(unpacked.wait), len(unpacked.held))
         state.fill(unpacked, self.plan, whole, real, 0, pools)
         return read(whole, real, 0, self.plan, pools, self._scratch, as_of)
@@ -143,15 +144,17 @@ class StateReader:
 
 
 def read(
-    whole: np.ndarray, real: np.ndarray, place: int, plan: Plan, pools: kernel.Pools, scratch: np.ndarray, as_of: datetime | None
-) -> np.ndarray | None:
+    whole: Whole, real: Real, place: int, plan: Plan, pools: kernel.Pools, scratch: Real, as_of: datetime | None
+) -> Real | None:
     """One customer's vector at ``as_of``; raises ValueError for an instant before what is known, which nothing here remembers."""
     if not kernel.is_defined(plan.arrays.anchor, plan.arrays.requires, whole, place):
         return None
     newest = int(whole[place, kernel.NEWEST])
     at = newest if as_of is None else (as_of - EPOCH) // MICROSECOND
     if at < newest:
-        raise ValueError(f"{as_of} is before the customer's newest event, and windows are not kept for the past; replay the archive")
+        raise ValueError(
+            f"{as_of} is before the customer's newest event, and windows are not kept for the past; replay the archive"
+        )
     out = np.empty((1, len(plan.names)))
     kernel.read_customer(plan.arrays, whole, real, place, pools, at, scratch, out)
     return out[0]

@@ -1,8 +1,8 @@
 """The compiled inner loop of the engine: one pass over a micro-batch, in order of arrival.
 
-Everything about a customer stands in one row of ``whole`` (int64: instants in microseconds since 1970, places in the pools) and one slab
-of ``real`` (aggregates, then attributes). An event that can still turn out to lie in a window from the anchor, because the anchor may yet
-move, waits in a linked list; when the anchor moves, those windows are built again from it.
+Everything about a customer stands in one row of ``whole`` (int64: instants in microseconds since 1970, places in the pools)
+and one slab of ``real`` (aggregates, then attributes). An event that can still turn out to lie in a window from the anchor,
+because the anchor may yet move, waits in a linked list; when the anchor moves, those windows are built again from it.
 """
 
 from typing import NamedTuple
@@ -33,6 +33,8 @@ from churnstream.graph.plan import (
     SPAN,
     TRACK_OF,
     VIEWS,
+    Real,
+    Whole,
 )
 
 # columns of ``whole``: these, two a track, three a view, one a attribute
@@ -47,11 +49,11 @@ FIRST_LIMIT = 32
 class Pools(NamedTuple):
     """What all customers of a shard share: nodes of panes, and events that wait; each with its free list (first, how many)."""
 
-    node: np.ndarray
-    free: np.ndarray
-    wait: np.ndarray
-    wait_real: np.ndarray
-    wait_free: np.ndarray
+    node: Real
+    free: Whole
+    wait: Whole
+    wait_real: Real
+    wait_free: Whole
 
 
 @njit(cache=True, inline="always", error_model="numpy")
@@ -228,6 +230,7 @@ def read_features(feature, attributes, whole, real, c, scratch, as_of, width, ou
 
 @njit(cache=True, inline="always", error_model="numpy")
 def is_defined(anchor, requires, whole, c):  # type: ignore[no-untyped-def]
+    """Whether the customer has a vector yet."""
     if whole[c, NEWEST] == LONG_AGO or (anchor >= 0 and whole[c, ANCHOR] == NEVER):
         return False
     return requires < 0 or whole[c, REQUIRED] != NEVER
@@ -235,7 +238,7 @@ def is_defined(anchor, requires, whole, c):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, error_model="numpy")
 def apply_rows(plan, who, codes, times, values, whole, real, pools, outcome, emitted, vectors, scratch):  # type: ignore[no-untyped-def]
-    """Apply a batch; returns how many vectors were emitted. ``emitted`` holds the row, ``vectors`` the features after that row."""
+    """Apply a batch; returns how many vectors were emitted: ``emitted`` holds the rows, ``vectors`` the features after each."""
     # Taken apart once: a tuple of arrays is copied at every call it is passed to.
     anchor, requires, lateness, width = plan.anchor, plan.requires, plan.lateness, plan.width
     acc, track, views, att, feature, serves = plan.acc, plan.track, plan.views, plan.att, plan.feature, plan.serves
@@ -285,7 +288,7 @@ def apply_rows(plan, who, codes, times, values, whole, real, pools, outcome, emi
 
 @njit(cache=True, error_model="numpy")
 def read_customer(plan, whole, real, c, pools, as_of, scratch, out):  # type: ignore[no-untyped-def]
-    """The features of one customer at ``as_of``, not before their newest event, into the first row of ``out``; changes nothing."""
+    """The features of one customer at ``as_of``, not before their newest event, into ``out``; changes nothing."""
     width = plan.width
     lives = len(plan.acc) * width
     attributes = lives + (len(plan.track) + 2 * len(plan.views)) * width

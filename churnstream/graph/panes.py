@@ -1,15 +1,15 @@
 """Sliding windows over panes, compiled: each reads in a handful of merges, however many panes it holds.
 
-A track's newest pane, the *live* one, is an aggregate in the customer's own row; older panes are nodes of a doubly linked list, oldest
-first. A view is a queue over that list made of two stacks (Tangwongsan, Hirzel and Schneider 2015, doi:10.14778/2752939.2752940, section
-4): from its first pane to its *flip* pane each node holds the merge of itself and all nodes up to the flip, and the first one's merge is
-the view's *front*; what came after the flip is merged in its *back*. Its value is the front, the back, and the live pane. When the
-first pane passes the flip, the back is turned into merges, once for each pane it holds. An event that comes out of order into an older
-pane makes the views of its track start again.
+A track's newest pane, the *live* one, is an aggregate in the customer's own row; older panes are nodes of a doubly linked
+list, oldest first. A view is a queue over that list made of two stacks (Tangwongsan, Hirzel and Schneider 2015,
+doi:10.14778/2752939.2752940, section 4): from its first pane to its *flip* pane each node holds the merge of itself and all
+nodes up to the flip, and the first one's merge is the view's *front*; what came after the flip is merged in its *back*. Its
+value is the front, the back, and the live pane. When the first pane passes the flip, the back is turned into merges, once
+for each pane it holds. An event that comes out of order into an older pane makes the views of its track start again.
 
-As long as no pane begins or ends, only the customer's own row is touched. Nodes live in one pool for all customers of a shard; a row of
-``node`` is its pane, the nodes before and after, its aggregate, and one merge a view of its track. ``free`` holds the first free node
-and how many are free. ``width`` is the width of an aggregate.
+As long as no pane begins or ends, only the customer's own row is touched. Nodes live in one pool for all customers of a
+shard; a row of ``node`` is its pane, the nodes before and after, its aggregate, and one merge a view of its track. ``free``
+holds the first free node and how many are free. ``width`` is the width of an aggregate.
 """
 
 from numba import njit

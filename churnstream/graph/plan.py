@@ -8,16 +8,21 @@ Windows of one kind over one field of one event type share what they can:
 * a *view* is one window over a track: how many panes it holds and how many lie between it and the present one.
 """
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from churnstream.features.definitions import Attribute, Feature, Op, Ratio, Trend
+from churnstream.features.definitions import Attribute, Definition, Feature, Op, Ratio, Trend
 from churnstream.features.windows import MICROSECOND, First, Lifetime, Session, Tumbling
 from churnstream.graph.aggregate import CORE, WIDTH
 from churnstream.usecases.case import UseCase
+
+Whole = NDArray[np.int64]
+Real = NDArray[np.float64]
 
 OPS = tuple(Op)
 NEEDS_CORE = frozenset({Op.COUNT, Op.SUM, Op.MEAN, Op.VAR, Op.STD})
@@ -42,22 +47,22 @@ class Arrays(NamedTuple):
     requires: int
     lateness: int
     width: int
-    acc: np.ndarray
-    track: np.ndarray
-    views: np.ndarray
-    att: np.ndarray
-    feature: np.ndarray
-    serves: np.ndarray
+    acc: Whole
+    track: Whole
+    views: Whole
+    att: Whole
+    feature: Whole
+    serves: NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
 class Plan:
-    """``columns`` are the number columns of a batch that anything reads; ``att_default`` the attributes' values before any event."""
+    """``columns`` are the number columns of a batch that anything reads; ``att_default`` the attributes before any event."""
 
     names: tuple[str, ...]
     fingerprint: bytes
     columns: tuple[str, ...]
-    att_default: np.ndarray
+    att_default: Real
     arrays: Arrays
 
     @property
@@ -87,7 +92,7 @@ class _Compiler:
             self._place(each)
         self._sort_views()
 
-    def _expanded(self):  # type: ignore[no-untyped-def]
+    def _expanded(self) -> Iterator[Definition]:
         for each in self._case.features.features:
             if isinstance(each, Trend):
                 yield each.of
@@ -146,7 +151,7 @@ class _Compiler:
         self._views.sort()
 
 
-def _share(places: list[tuple[int, ...]], wanted: tuple[int, ...]) -> int:  # type: ignore[type-arg]
+def _share(places: list[Any], wanted: tuple[int, ...]) -> int:
     """The place of ``wanted`` (event, column, …); what reads a field also counts its events, and so serves where none is read."""
     for place, each in enumerate(places):
         if each == wanted or (wanted[1] == NONE and each[0] == wanted[0] and each[2:] == wanted[2:]):
@@ -161,5 +166,5 @@ def _find(places: list[tuple[int, int, int]], wanted: tuple[int, int, int]) -> i
     return places.index(wanted)
 
 
-def _rows(rows: list[tuple[int, ...]], columns: int) -> np.ndarray:  # type: ignore[type-arg]
+def _rows(rows: Sequence[tuple[int, ...]], columns: int) -> Whole:
     return np.array(rows, np.int64).reshape(len(rows), columns)

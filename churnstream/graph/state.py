@@ -1,18 +1,19 @@
 """A customer's state: as rows that the kernel works on, and as bytes that are stored.
 
-The bytes hold a version, the fingerprint of the features, the customer's rows, the events that wait for the anchor, and the panes of each
-track, oldest first. What can be made from the panes again (the merges of sliding windows) is not stored.
+The bytes hold a version, the fingerprint of the features, the customer's rows, the events that wait for the anchor, and the
+panes of each track, oldest first. What can be made from the panes again (the merges of sliding windows) is not stored.
 """
 
 import struct
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from churnstream.errors import FingerprintMismatch, UnknownVersion
 from churnstream.graph import aggregate, kernel, panes
 from churnstream.graph.kernel import Pools
-from churnstream.graph.plan import Plan
+from churnstream.graph.plan import Plan, Real, Whole
 
 VERSION = 2
 HEADER = struct.Struct("<B8sII")  # version, fingerprint, events that wait, panes in all
@@ -23,15 +24,15 @@ class Unpacked:
     """``wait`` (n, 2) instants and event codes with ``wait_real`` (n, columns); ``panes`` (m, 2) tracks and panes with ``held``
     (m, width)."""
 
-    whole: np.ndarray
-    real: np.ndarray
-    wait: np.ndarray
-    wait_real: np.ndarray
-    panes: np.ndarray
-    held: np.ndarray
+    whole: Whole
+    real: Real
+    wait: Whole
+    wait_real: Real
+    panes: Whole
+    held: Real
 
 
-def newcomer(plan: Plan) -> tuple[np.ndarray, np.ndarray]:
+def newcomer(plan: Plan) -> tuple[Whole, Real]:
     """The rows of a customer of whom nothing is known."""
     arrays = plan.arrays
     width = arrays.width
@@ -57,7 +58,7 @@ def _sizes(plan: Plan) -> tuple[int, int]:
     return whole, (len(arrays.acc) + len(arrays.track) + 2 * len(arrays.views)) * arrays.width + len(arrays.att)
 
 
-def _without_panes(plan: Plan, whole: np.ndarray) -> None:
+def _without_panes(plan: Plan, whole: Whole) -> None:
     """Unlink a customer's nodes from its tracks and views, which keep their live panes."""
     tracks = whole[kernel.HEAD : kernel.HEAD + len(plan.arrays.track) * panes.TRACK].reshape(-1, panes.TRACK)
     tracks[:, [panes.HEAD, panes.TAIL]] = panes.NOWHERE
@@ -88,7 +89,7 @@ def with_room(pools: Pools, events: int, nodes: int) -> Pools:
     return pools
 
 
-def _grown(pool: np.ndarray, link: int, free: np.ndarray, wanted: int) -> np.ndarray:
+def _grown(pool: Any, link: int, free: Whole, wanted: int) -> Any:
     """``pool`` with at least ``wanted`` more places, chained by column ``link`` into ``free``."""
     more = max(wanted, len(pool) // 2)
     fresh = np.zeros((more, pool.shape[1]), pool.dtype)
@@ -98,7 +99,7 @@ def _grown(pool: np.ndarray, link: int, free: np.ndarray, wanted: int) -> np.nda
     return np.vstack([pool, fresh])
 
 
-def pack(plan: Plan, whole: np.ndarray, real: np.ndarray, pools: Pools) -> bytes:
+def pack(plan: Plan, whole: Whole, real: Real, pools: Pools) -> bytes:
     """One customer as bytes."""
     waiting = _chain(int(whole[kernel.FIRST_WAITING]), pools.wait, 2)
     parts = [whole.tobytes(), real.tobytes(), pools.wait[waiting, :2].tobytes(), pools.wait_real[waiting].tobytes()]
@@ -126,9 +127,9 @@ def unpack(packed: bytes, plan: Plan) -> Unpacked:
         )
     at = HEADER.size
 
-    def take(count: int, kind: type, *shape: int) -> np.ndarray:
+    def take(count: int, kind: type, *shape: int) -> Any:
         nonlocal at
-        taken = np.frombuffer(packed, kind, count, at).reshape(shape)
+        taken: Any = np.frombuffer(packed, kind, count, at).reshape(shape)
         at += 8 * count
         return taken
 
@@ -143,7 +144,7 @@ def unpack(packed: bytes, plan: Plan) -> Unpacked:
     )
 
 
-def fill(unpacked: Unpacked, plan: Plan, whole: np.ndarray, real: np.ndarray, place: int, pools: Pools) -> None:
+def fill(unpacked: Unpacked, plan: Plan, whole: Whole, real: Real, place: int, pools: Pools) -> None:
     """Put a stored customer into a place of the kernel's rows; the pools have room, the caller saw to it."""
     arrays, width = plan.arrays, plan.arrays.width
     whole[place], real[place] = unpacked.whole, unpacked.real
@@ -161,7 +162,7 @@ def fill(unpacked: Unpacked, plan: Plan, whole: np.ndarray, real: np.ndarray, pl
         pools.node[node, panes.HELD : panes.HELD + width] = held
 
 
-def _chain(place: int, pool: np.ndarray, link: int) -> list[int]:
+def _chain(place: int, pool: Any, link: int) -> list[int]:
     places = []
     while place >= 0:
         places.append(place)

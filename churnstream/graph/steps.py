@@ -1,7 +1,7 @@
 """The storey steps of the features graph; MLRun builds them by class name.
 
-Each takes a whole batch, keeps the Event object it was given, and hands it on. ``Fail`` is the graph's error handler: whatever any step
-raises ends in the record's promise, so that the worker tries the record again instead of passing it.
+Each takes a whole batch, keeps the Event object it was given, and hands it on. ``Fail`` is the graph's error handler: whatever
+any step raises ends in the record's promise, so that the worker tries the record again instead of passing it.
 """
 
 import json
@@ -29,8 +29,8 @@ class DecodeBatch:
 class UpdateFeatures(storey.Flow):
     """A batch of rows -> (the batch, what it did to the features).
 
-    One engine a shard, restored from the feature table when the shard's first record comes, and dropped when a record fails, so that
-    memory never runs ahead of what is durable.
+    One engine a shard, restored from the feature table when the shard's first record comes, and dropped when a record fails, so
+    that memory never runs ahead of what is durable.
     """
 
     def __init__(self, **kwargs: Any):
@@ -60,7 +60,7 @@ class UpdateFeatures(storey.Flow):
 
 
 class DeliverFeatures(storey.Flow):
-    """Makes a batch's effects durable: states to the feature table, vectors to the serving stream, late rows to the dead letters."""
+    """Makes a batch's effects durable: states to the table, vectors to the serving stream, late rows to the dead letters."""
 
     def __init__(self, **kwargs: Any):
         super().__init__(**{**kwargs, "full_event": True})
@@ -74,6 +74,7 @@ class DeliverFeatures(storey.Flow):
         event.body = {"applied": batch.num_rows - len(applied.late), "late": len(applied.late), "vectors": len(applied.vectors)}
         await self._do_downstream(event)
         work.done.set_result(event.body)
+        return None
 
 
 class Fail(storey.Flow):

@@ -131,7 +131,7 @@ class Functions:
         self.store.remove(rows)
 
     def get_project_background_task(self, project: str, name: str) -> BackgroundTask:
-        """A task that failed: a model server asks before its first answer whether model endpoints were made for it; none are here."""
+        """A task that failed: a model server asks before its first answer whether it has model endpoints; none are here."""
         return BackgroundTask(
             metadata=BackgroundTaskMetadata(name=name or "model-endpoints", project=active(project)),
             spec=BackgroundTaskSpec(),

@@ -17,8 +17,11 @@ def model_card(manifest: Manifest, case: UseCase, data: TrainingSet, trained: Tr
         "",
         "## Judged on",
         "",
-        f"The newest {int(metrics['holdout_customers'])} of {len(data)} customers by their first `{case.features.anchor}`,"
-        f" {metrics['churn_rate']:.1%} of whom churned. {data.unmatured} customers were left out: their label was not known yet.",
+        (
+            f"The newest {int(metrics['holdout_customers'])} of {len(data)} customers by their first `{case.features.anchor}`,"
+            f" {metrics['churn_rate']:.1%} of whom churned. {data.unmatured} customers were left out:"
+            " their label was not known yet."
+        ),
         "",
         "| figure | value |",
         "|---|---|",

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.dataset as ds
+from numpy.typing import NDArray
 
 from churnstream.codecs import schema
 from churnstream.errors import NotEnoughData
@@ -23,15 +24,16 @@ ORIGIN = ["origin_shard", "origin_offset", "origin_row"]
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """One row a customer: ``features`` (n, features) in the case's order, ``label`` (n,) 1 churned and 0 stayed, ``anchor`` (n,) instants.
+    """One row a customer: ``features`` (n, features) in the case's order, ``label`` (n,) 1 churned and 0 stayed.
 
-    ``slices`` are the registration fields by which the model is judged apart. ``unmatured`` customers were left out, because
-    their label was not known at ``until``, the newest instant of the archive. ``digest`` names exactly this data.
+    ``anchor`` (n,) are the instants from which their windows count. ``slices`` are the registration fields by which the model is
+    judged apart. ``unmatured`` customers were left out, because their label was not known at ``until``, the newest instant of the
+    archive. ``digest`` names exactly this data.
     """
 
     keys: pd.Series
     features: pd.DataFrame
-    label: np.ndarray
+    label: NDArray[np.int8]
     anchor: pd.Series
     slices: pd.DataFrame
     unmatured: int
@@ -71,7 +73,9 @@ def build_training_set(archive: pa.Table, case: UseCase, lookup: TableReader | N
     decisions = events[KEY].map(anchors) + case.decision
     before = events.index[(events[EVENT_TIME] < decisions).to_numpy()]
     engine = _replay(archive.take(pa.array(before.to_numpy())), case, lookup)
-    vectors = {key: engine.vector(key) for key in engine.keys()}
+    customers = engine.keys()
+    judged_at = (anchors + case.decision).to_dict()
+    vectors = {key: engine.vector(key, judged_at[key].to_pydatetime()) for key in customers}
     table = pd.DataFrame.from_dict(
         {key: vector for key, vector in vectors.items() if vector is not None}, orient="index", columns=list(case.features.names)
     )
@@ -97,7 +101,7 @@ def build_training_set(archive: pa.Table, case: UseCase, lookup: TableReader | N
     )
 
 
-def _is_late(events: pd.DataFrame, lateness: timedelta) -> np.ndarray:
+def _is_late(events: pd.DataFrame, lateness: timedelta) -> NDArray[np.bool_]:
     """Which rows, in order of arrival, are more than ``lateness`` behind the newest earlier row of the same customer."""
     newest_before = events.groupby(KEY, sort=False)[EVENT_TIME].cummax()
     return (events[EVENT_TIME] < newest_before - lateness).to_numpy()

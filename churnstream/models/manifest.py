@@ -15,7 +15,7 @@ MODEL_FILE, MANIFEST_FILE, CARD_FILE = "model.txt", "manifest.json", "card.md"
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
-    """``features`` are the names in the order of the columns; ``fingerprint`` is their meaning; ``model_sha256`` the model's text.
+    """``features`` are the names in the order of the columns, ``fingerprint`` their meaning, ``model_sha256`` the text's digest.
 
     ``threshold`` is the probability from which a customer counts as leaving; ``metrics`` were measured on the hold-out.
     """
@@ -34,10 +34,12 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def digest(text: str) -> str:
+    """The SHA-256 of a model's text, in hexadecimal."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def write_manifest(manifest: Manifest, path: Path) -> None:
+    """As JSON, indented for people."""
     path.write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n")
 
 

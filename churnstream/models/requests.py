@@ -3,27 +3,30 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from math import inf, nan
+from math import nan
+from sys import float_info
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from churnstream.errors import BadRequest
 
 MOST_ROWS = 10_000
+LARGEST = float_info.max
 FORMS = (
     'send {"inputs": [[...one number a feature...]]}, {"inputs": [{"user_id": "..."}]}, {"inputs": [{"<feature>": number, ...}]},'
     ' or a tensor {"inputs": [{"name": "features", "shape": [n, features], "datatype": "FP64", "data": [...]}]}'
 )
 
-Lookup = Callable[[str], tuple[np.ndarray, datetime]]
+Lookup = Callable[[str], tuple[NDArray[np.float64], datetime]]
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
     """``matrix`` (n, features); ``users`` and ``as_of`` (n,) hold the customer and the instant of looked-up rows, else None."""
 
-    matrix: np.ndarray
+    matrix: NDArray[np.float64]
     users: tuple[str | None, ...]
     as_of: tuple[datetime | None, ...]
 
@@ -31,8 +34,8 @@ class Asked:
 def read_request(body: Any, names: Sequence[str], lookup: Lookup) -> Asked:
     """The rows of a request; ``lookup(user_id)`` gives a customer's vector and its instant, or raises UnknownCustomer.
 
-    Raises BadRequest with a sentence. A null is a missing value; a row that has ``user_id`` and features looks the customer up and
-    puts the given features over what it found.
+    Raises BadRequest with a sentence. A null is a missing value; a row that has ``user_id`` and features looks the customer up
+    and puts the given features over what it found.
     """
     if not isinstance(body, Mapping) or not isinstance(body.get("inputs"), list):
         raise BadRequest(f"the body has no list called inputs; {FORMS}")
@@ -47,7 +50,7 @@ def read_request(body: Any, names: Sequence[str], lookup: Lookup) -> Asked:
     return Asked(np.array([row for row, _, _ in rows]), tuple(user for _, user, _ in rows), tuple(at for _, _, at in rows))
 
 
-def _row(given: Any, place: int, names: Sequence[str], lookup: Lookup) -> tuple[np.ndarray, str | None, datetime | None]:
+def _row(given: Any, place: int, names: Sequence[str], lookup: Lookup) -> tuple[NDArray[np.float64], str | None, datetime | None]:
     if isinstance(given, list):
         if len(given) != len(names):
             raise BadRequest(f"row {place} has {len(given)} numbers, the model takes {len(names)}: {', '.join(names)}")
@@ -79,8 +82,8 @@ def _number(value: Any, where: str) -> float:
         return nan
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise BadRequest(f"{where} is a {type(value).__name__}; a feature is a number, or null where it is unknown")
-    if value != value or abs(value) == inf:
-        raise BadRequest(f"{where} is {value}; a feature is a finite number, or null where it is unknown")
+    if not abs(value) <= LARGEST:
+        raise BadRequest(f"{where} is {str(value)[:20]}; a feature is a finite number, or null where it is unknown")
     return float(value)
 
 
@@ -89,8 +92,8 @@ def _tensor(inputs: Sequence[Any], columns: int) -> list[list[Any]]:
     shape, data = tensor.get("shape"), tensor["data"]
     if len(inputs) != 1 or not isinstance(data, list):
         raise BadRequest("one tensor is taken, with its data as a list")
-    if data and isinstance(data[0], list):
-        data = [value for row in data for value in row]
+    if any(isinstance(each, list) for each in data):
+        data = [value for row in data for value in (row if isinstance(row, list) else [row])]
     if shape is None and len(data) % columns == 0:
         shape = [len(data) // columns, columns]
     if not isinstance(shape, list) or len(shape) != 2 or shape[1] != columns or shape[0] * shape[1] != len(data):

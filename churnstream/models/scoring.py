@@ -6,6 +6,7 @@ from pathlib import Path
 import lightgbm as lgb
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from churnstream.errors import InvalidModel
 from churnstream.features.definitions import FeatureTable
@@ -20,7 +21,7 @@ class Scorer:
     booster: lgb.Booster
     manifest: Manifest
 
-    def predict(self, matrix: np.ndarray) -> np.ndarray:
+    def predict(self, matrix: NDArray[np.float64]) -> NDArray[np.float64]:
         """(n, features) in the manifest's order -> (n,) probabilities of churn."""
         if not len(matrix):
             return np.zeros(0)

@@ -5,10 +5,14 @@ from dataclasses import dataclass
 import lightgbm as lgb
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, brier_score_loss, log_loss, roc_auc_score
 
 from churnstream.errors import NotEnoughData
 from churnstream.models.dataset import TrainingSet
+
+Labels = NDArray[np.int8]  # 1 churned, 0 stayed
+Probabilities = NDArray[np.float64]
 
 HOLDOUT = 0.30  # the newest customers, by anchor
 VALIDATION = 0.20  # of the rest, again the newest
@@ -38,8 +42,8 @@ class Trained:
 
     text: str
     metrics: dict[str, float]
-    label: np.ndarray
-    probability: np.ndarray
+    label: Labels
+    probability: Probabilities
     importance: pd.Series
     slices: pd.DataFrame
 
@@ -56,8 +60,8 @@ def train(data: TrainingSet, seed: int, holdout: float = HOLDOUT) -> Trained:
         counts = np.bincount(data.label[part], minlength=2)
         if counts.min() < LEAST_A_CLASS:
             raise NotEnoughData(
-                f"the {name} part has {counts[1]} customers who churned and {counts[0]} who stayed; it takes {LEAST_A_CLASS} of each:"
-                " let more events flow before training"
+                f"the {name} part has {counts[1]} customers who churned and {counts[0]} who stayed;"
+                f" it takes {LEAST_A_CLASS} of each: let more events flow before training"
             )
     parameters = PARAMETERS | {"seed": seed, "min_data_in_leaf": max(5, min(30, fit // 50))}
     older = lgb.Dataset(data.features[parts["training"]], data.label[parts["training"]], free_raw_data=False)
@@ -78,7 +82,7 @@ def train(data: TrainingSet, seed: int, holdout: float = HOLDOUT) -> Trained:
     return Trained(text, measure(label, probability, seed), label, probability, importance, slices)
 
 
-def measure(label: np.ndarray, probability: np.ndarray, seed: int) -> dict[str, float]:
+def measure(label: Labels, probability: Probabilities, seed: int) -> dict[str, float]:
     """Figures of a hold-out; ``auc_low`` and ``auc_high`` bound the middle 95 % of seeded bootstrap resamples."""
     low, high = np.quantile(_resampled_auc(label, probability, seed), [0.025, 0.975])
     figures = {
@@ -96,7 +100,7 @@ def measure(label: np.ndarray, probability: np.ndarray, seed: int) -> dict[str, 
     return {name: round(float(value), 6) for name, value in figures.items()}
 
 
-def _resampled_auc(label: np.ndarray, probability: np.ndarray, seed: int) -> list[float]:
+def _resampled_auc(label: Labels, probability: Probabilities, seed: int) -> list[float]:
     rng = np.random.default_rng(seed)
     found = []
     for _ in range(RESAMPLES):
@@ -106,13 +110,13 @@ def _resampled_auc(label: np.ndarray, probability: np.ndarray, seed: int) -> lis
     return found
 
 
-def _lift(label: np.ndarray, probability: np.ndarray, share: float) -> float:
+def _lift(label: Labels, probability: Probabilities, share: float) -> float:
     """How many times more churners stand among the ``share`` with the highest scores than in all."""
     top = np.argsort(-probability, kind="stable")[: max(1, int(len(label) * share))]
     return float(label[top].mean() / label.mean())
 
 
-def _by_slice(slices: pd.DataFrame, label: np.ndarray, probability: np.ndarray) -> pd.DataFrame:
+def _by_slice(slices: pd.DataFrame, label: Labels, probability: Probabilities) -> pd.DataFrame:
     rows = []
     for name in slices.columns:
         for value, places in pd.Series(range(len(label))).groupby(slices[name].to_numpy()).groups.items():

@@ -11,9 +11,9 @@ OUTCOMES = ("applied", "duplicate", "late", "invalid")
 class Line:
     """One function's account of one source in one shard (``shard`` None: all of them). Counts are rows.
 
-    ``given`` comes from the source's own log (over HTTP, from the door), the outcomes from the function: two ways to count the same
-    thing. ``waiting`` is what stands in the source beyond what was given. ``began`` to ``ended`` spans the work, of which ``busy`` was
-    spent on it.
+    ``given`` comes from the source's own log (over HTTP, from the door), the outcomes from the function: two ways to count the
+    same thing. ``waiting`` is what stands in the source beyond what was given. ``began`` to ``ended`` spans the work, of which
+    ``busy`` was spent on it.
     """
 
     function: str

@@ -1,15 +1,17 @@
 """Parquet files of everything that came in: by day, whole or not at all, each row in exactly one of them.
 
-A file is written aside and renamed when it is complete and on disk. Before the first rename of a flush the range of offsets it covers
-is noted durably; after the last one the position moves past it. A crash in between leaves the note: the same range is read again, cut at
-the same place, and files that are there already are left as they are.
+A file is written aside and renamed when it is complete and on disk. Before the first rename of a flush the range of offsets it
+covers is noted durably; after the last one the position moves past it. A crash in between leaves the note: the same range is read
+again, cut at the same place, and files that are there already are left as they are.
 """
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +24,7 @@ from churnstream.streams.base import Unit
 from churnstream.usecases.case import EVENT_TIME
 
 FLUSHES = "flushes"
+WRITERS = 8
 
 
 @dataclass(slots=True)
@@ -38,7 +41,8 @@ class Pending:
 class ParquetSink:
     """Buffers batches and flushes them by size, by age and when told.
 
-    ``begin_at(source, shard, offset)`` opens a unit whose commit moves the shard's position past ``offset``; ``begin()`` one that moves none.
+    ``begin_at(source, shard, offset)`` opens a unit whose commit moves the shard's position past ``offset``; ``begin()`` one that
+    moves none.
     """
 
     def __init__(
@@ -107,13 +111,18 @@ class ParquetSink:
         return shard, waiting.last
 
     def _write(self, shard: int, waiting: Pending) -> None:
+        """One file a day; those that an interrupted flush has finished are left as they are."""
         table = pa.Table.from_batches(waiting.batches)
-        days = pc.cast(table.column(EVENT_TIME), pa.date32())
+        days = pc.cast(table.column(EVENT_TIME), pa.date32()).combine_chunks()
+        order = pc.sort_indices(days)  # stable: within a day rows keep their order
+        table, days = table.take(order), days.take(order)
+        starts = [0, *(np.flatnonzero(np.diff(days.cast(pa.int32()).to_numpy())) + 1).tolist(), len(days)]
         name = f"{self._source}-{shard:02d}-{waiting.first:012d}-{waiting.last:012d}.parquet"
-        for day in pc.unique(days).to_pylist():
-            target = self._folder / f"event_date={day.isoformat()}" / name
-            if not target.exists():
-                _write_whole(table.filter(pc.equal(days, pa.scalar(day, pa.date32()))), target)
+        parts = {
+            self._folder / f"event_date={days[start].as_py().isoformat()}" / name: table.slice(start, end - start)
+            for start, end in pairwise(starts)
+        }
+        _write_whole({target: part for target, part in parts.items() if not target.exists()})
 
 
 def _with_origin(batch: pa.RecordBatch, offset: int) -> pa.RecordBatch:
@@ -123,20 +132,37 @@ def _with_origin(batch: pa.RecordBatch, offset: int) -> pa.RecordBatch:
     return batch.append_column("origin_row", pa.array(np.arange(rows, dtype=np.int32)))
 
 
-def _write_whole(table: pa.Table, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    aside = target.with_name(f".{target.name}.part")
+def _write_whole(parts: Mapping[Path, pa.Table]) -> None:
+    """Each table under its name, none of them in part; raises StorageFailed when one could not be written."""
     try:
-        with aside.open("wb") as file:
-            pq.write_table(table, file, compression="zstd")
-            file.flush()
-            os.fsync(file.fileno())
-        aside.rename(target)
-        folder = os.open(target.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        with ThreadPoolExecutor(WRITERS) as writers:  # most of the time goes into waiting for the disk
+            asides = list(writers.map(_write_aside, parts, parts.values()))
+            for aside, target in zip(asides, parts, strict=True):
+                aside.rename(target)
+            list(writers.map(_sync_folder, {target.parent for target in parts}))
     except OSError as cause:
-        aside.unlink(missing_ok=True)
-        raise StorageFailed(f"the file {target} could not be written ({cause}); its rows stay in the stream") from cause
+        for target in parts:
+            _aside(target).unlink(missing_ok=True)
+        raise StorageFailed(f"the archive could not be written ({cause}); its rows stay in the stream") from cause
+
+
+def _aside(target: Path) -> Path:
+    return target.with_name(f".{target.name}.part")
+
+
+def _write_aside(target: Path, table: pa.Table) -> Path:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    aside = _aside(target)
+    with aside.open("wb") as file:
+        pq.write_table(table, file, compression="zstd")
+        file.flush()
+        os.fsync(file.fileno())
+    return aside
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,6 +1,8 @@
 """The join with the lookup table, on whole batches."""
 
 from collections.abc import Iterable, Iterator
+from math import isfinite
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -37,12 +39,12 @@ def enrich(batch: pa.RecordBatch, case: UseCase, lookup: TableReader | None) -> 
     return batch.append_column(MARK, pa.array(marks, pa.bool_())), unknown
 
 
-def lookup_rows(keys: Iterable[str | None], numbers: Iterable[float | None]) -> Iterator[tuple[str, bytes]]:
+def lookup_rows(keys: Iterable[Any], numbers: Iterable[Any]) -> Iterator[tuple[str, bytes]]:
     """Rows of a lookup table as they are stored; raises UnreadablePayload for a row without a key or a finite number."""
     for place, (key, number) in enumerate(zip(keys, numbers, strict=True)):
-        if not key or number is None or not abs(number) < float("inf"):
+        if key in (None, "") or not isinstance(number, int | float) or not isfinite(number):
             raise UnreadablePayload(f"row {place} of the lookup table is {key!r}, {number!r}; it needs a key and a finite number")
-        yield key, encode_number(number)
+        yield str(key), encode_number(number)
 
 
 def encode_number(number: float) -> bytes:
@@ -51,4 +53,5 @@ def encode_number(number: float) -> bytes:
 
 
 def decode_number(value: bytes) -> float:
+    """The number behind ``encode_number``'s bytes."""
     return float(value)

@@ -51,7 +51,7 @@ class Intake:
             unit.count("invalid", 1)
             unit.refuse(str(cause), _bytes(body)[:SHOWN_BYTES])
             raise
-        unit.count("in", decoded.rows)
+        unit.count("in", len(decoded.refused))
         unit.count("invalid", len(decoded.refused))
         for each in decoded.refused:
             unit.refuse(each.reason, each.payload[:SHOWN_BYTES], each.row)
@@ -61,6 +61,7 @@ class Intake:
             fresh = self._without_duplicates(part, unit, owner)
             duplicates += part.num_rows - fresh.num_rows
             accepted += fresh.num_rows
+            unit.count("in", part.num_rows, owner)  # beside its outcome: a request cut short between two shards still adds up
             unit.count("duplicate", part.num_rows - fresh.num_rows, owner)
             unit.count("applied", fresh.num_rows, owner)
             if fresh.num_rows:

@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -23,20 +23,15 @@ RECORD_ROWS = 4_096
 REPLAY_ROWS = 65_536
 
 
-class ProducerUnit(Unit, Protocol):
-    """A unit that also remembers how far a producer has come."""
-
-    def produced(self, producer: str, sequence: int, key: str) -> None: ...
-
-
 class Producer:
     """Appends events to the first stream so that running it again adds nothing.
 
-    ``name`` says what the events are (case, seed, sizes, or the digest of a file). Records are numbered within each shard; one
-    that is there already is passed over. ``sequence(shard, name)`` answers the last number there, -1 for none.
+    ``name`` says what the events are (case, seed, sizes, or the digest of a file). Events are numbered within each shard, so that
+    it does not matter how they were cut into records; one that is there already is passed over. ``sequence(shard, name)`` answers
+    the last number there, -1 for none.
     """
 
-    def __init__(self, name: str, begin: Callable[[], ProducerUnit], sequence: Callable[[int, str], int], shards: int = SHARDS):
+    def __init__(self, name: str, begin: Callable[[], Unit], sequence: Callable[[int, str], int], shards: int = SHARDS):
         self._name, self._begin, self._shards = name, begin, shards
         self._done = [sequence(shard, name) for shard in range(shards)]
         self._next = [0] * shards
@@ -66,43 +61,52 @@ class Producer:
 
     def _send(self, shard: int) -> None:
         events, self._waiting[shard] = self._waiting[shard], []
-        sequence, self._next[shard] = self._next[shard], self._next[shard] + 1
-        if sequence <= self._done[shard]:
-            self.passed_over += len(events)
+        known = min(max(0, self._done[shard] + 1 - self._next[shard]), len(events))
+        self._next[shard] += len(events)
+        self.passed_over += known
+        events = events[known:]
+        if not events:
             return
         key = events[0][KEY]
         with self._begin() as unit:
             unit.append(GENERATED, Record(encode_json(events), len(events), key, {"content-type": NDJSON}))
-            unit.produced(self._name, sequence, key)
+            unit.produced(self._name, self._next[shard] - 1, key)
         self.sent += len(events)
 
 
-def producer_name(case: str, **told: Any) -> str:
-    """One name for one sequence of events: the same arguments give the same name, any other another."""
+def producer_name(world: str, **told: Any) -> str:
+    """One name for one sequence of events of a world: the same arguments give the same name, any other another."""
     text = json.dumps(told, sort_keys=True, default=str)
-    return f"{case}/{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+    return f"{world}/{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
 def file_digest(path: Path) -> str:
+    """The SHA-256 of the file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def read_table(path: Path) -> pa.Table:
-    """A Parquet or CSV file as a table; raises UnreadablePayload with the reason."""
+def read_table(path: Path, key: str | None = None) -> pa.Table:
+    """A Parquet or CSV file as a table; raises UnreadablePayload with the reason.
+
+    The column ``key`` of a CSV file, the first when it is None, is read as text, so that leading zeros stay.
+    """
     if not path.is_file():
         raise UnreadablePayload(f"there is no file {path}")
+    csv = path.suffix.lower() == ".csv"
     try:
-        return pyarrow.csv.read_csv(path) if path.suffix.lower() == ".csv" else pq.read_table(path)
+        if not csv:
+            return pq.read_table(path)
+        with pyarrow.csv.open_csv(path) as reader:
+            text = {key or reader.schema.names[0]: pa.string()}
+        return pyarrow.csv.read_csv(path, convert_options=pyarrow.csv.ConvertOptions(column_types=text))
     except (pa.ArrowInvalid, OSError) as cause:
-        raise UnreadablePayload(
-            f"{path} is no readable {'CSV' if path.suffix.lower() == '.csv' else 'Parquet'} file: {cause}"
-        ) from cause
+        raise UnreadablePayload(f"{path} is no readable {'CSV' if csv else 'Parquet'} file: {cause}") from cause
 
 
-def replay(path: Path, source: Source) -> tuple[int, Iterator[dict[str, Any]]]:
+def replay(path: Path, source: Source) -> tuple[int, Iterator[Mapping[str, Any]]]:
     """How many rows the file has, and each as an event, in order of event time; rows of one instant keep the file's order."""
-    table = read_table(path)
+    table = read_table(path, source.key)
     missing = [name for name in (source.key, source.time, *source.columns.values()) if name not in table.column_names]
     if missing:
         raise UnreadablePayload(f"{path} has no column {missing[0]!r}; it has {', '.join(table.column_names)}")
@@ -111,7 +115,8 @@ def replay(path: Path, source: Source) -> tuple[int, Iterator[dict[str, Any]]]:
         times = pc.cast(pc.round(pc.multiply(times, 1e6)), pa.int64())
     elif pa.types.is_integer(times.type):
         times = pc.multiply(pc.cast(times, pa.int64()), 1_000_000)
-    instants = pc.cast(times, pa.timestamp("us")) if not pa.types.is_timestamp(times.type) or times.type.tz is None else times
+    zone = "UTC" if pa.types.is_timestamp(times.type) and times.type.tz is not None else None
+    instants = pc.cast(times, pa.timestamp("us", zone), safe=False)  # nanoseconds of a file are cut: event time has none
     ordered = pa.table(
         {KEY: pc.cast(table.column(source.key), pa.string()), EVENT_TIME: instants}
         | {name: table.column(column) for column, name in source.columns.items()}
@@ -122,14 +127,14 @@ def replay(path: Path, source: Source) -> tuple[int, Iterator[dict[str, Any]]]:
     return len(ordered), _events(ordered.take(order), source.event)
 
 
-def _events(table: pa.Table, event: str) -> Iterator[dict[str, Any]]:
+def _events(table: pa.Table, event: str) -> Iterator[Mapping[str, Any]]:
     for batch in table.to_batches(REPLAY_ROWS):
         for row in batch.to_pylist():
             at: datetime = row[EVENT_TIME]
             yield row | {EVENT_TYPE: event, EVENT_TIME: at.replace(tzinfo=UTC) if at.tzinfo is None else at}
 
 
-def head(events: Iterable[dict[str, Any]], count: int | None) -> Iterator[dict[str, Any]]:
+def head(events: Iterable[Mapping[str, Any]], count: int | None) -> Iterator[Mapping[str, Any]]:
     """The first ``count`` events; all of them when None."""
     for place, event in enumerate(events):
         if count is not None and place >= count:

@@ -5,7 +5,7 @@ carries one event or a batch of rows as bytes; adapters never look inside. Order
 """
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, Self
 
 from churnstream.records import Delivered, Record
 
@@ -74,8 +74,12 @@ class Unit(Protocol):
         """Account for rows of the source: ``in``, ``applied``, ``duplicate``, ``late`` or ``invalid``."""
         ...
 
+    def produced(self, producer: str, sequence: int, key: str) -> None:
+        """Note that ``producer`` has appended up to ``sequence`` in the shard of ``key``, so that it need not again."""
+        ...
+
     def commit(self) -> None: ...
 
-    def __enter__(self) -> "Unit": ...
+    def __enter__(self) -> Self: ...
 
     def __exit__(self, kind: object, error: object, trace: object) -> None: ...

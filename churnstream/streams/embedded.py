@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from time import perf_counter
+from typing import Self
 
 from churnstream.journal import Changes, Journals
 from churnstream.records import Delivered, Record, shard_of
@@ -79,7 +80,7 @@ class EmbeddedUnit:
             "payload": payload.decode("utf-8", "backslashreplace"),
         }
         record = Record(json.dumps(letter).encode(), headers={"content-type": "application/json"})
-        self._at(self._shard or 0).appends.append((DEAD_LETTERS, record))
+        self._in("").appends.append((DEAD_LETTERS, record))
 
     def count(self, outcome: str, rows: int, owner: str | None = None) -> None:
         self._in(owner or "").count(self._source, outcome, rows)
@@ -105,15 +106,14 @@ class EmbeddedUnit:
         self._changes = {}
 
     def _write(self, shard: int, changes: Changes) -> None:
-        if self._shard is not None and self._offset is not None and shard != self._shard:
-            # Rows of another shard's customers: a note beside them keeps a second try from writing them twice.
-            producer = f"{self._source}/{self._shard}"
-            if self._journals[shard].sequence(producer) >= self._offset:
-                return
-            changes.producers[producer] = self._offset
+        if self._shard is not None and self._offset is not None:
+            changes.effects_of = (self._source, self._shard, self._offset)
+            if shard != self._shard:
+                # Rows of another shard's customers: a note beside them keeps a second try from writing them twice.
+                changes.producers[f"{self._source}/{self._shard}"] = self._offset
         self._journals[shard].write(changes, self._clock())
 
-    def __enter__(self) -> "EmbeddedUnit":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:

@@ -20,6 +20,8 @@ def load(name: str) -> UseCase:
     """The case ``name``; raises UnknownCase, or InvalidDefinition when its module has no ``CASE``."""
     module_name = name if "." in name else f"{__name__}.{name}"
     try:
+        if not all(part.isidentifier() for part in module_name.split(".")):
+            raise ModuleNotFoundError(name=module_name)
         module = import_module(module_name)
     except ModuleNotFoundError as cause:
         if cause.name is not None and not (module_name == cause.name or module_name.startswith(f"{cause.name}.")):

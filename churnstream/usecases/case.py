@@ -153,14 +153,18 @@ class UseCase:
 def spell(span: timedelta) -> str:
     """A span in words.
 
-    >>> [spell(timedelta(hours=24)), spell(timedelta(minutes=90)), spell(timedelta(days=7))]
-    ['24 hours', '90 minutes', '7 days']
+    >>> [spell(timedelta(hours=1)), spell(timedelta(hours=24)), spell(timedelta(minutes=90)), spell(timedelta(days=7))]
+    ['1 hour', '24 hours', '90 minutes', '7 days']
     """
     if span % timedelta(days=1) == timedelta(0) and span > timedelta(days=1):
-        return f"{span // timedelta(days=1)} days"
+        return _counted(span / timedelta(days=1), "day")
     if span % timedelta(hours=1) == timedelta(0):
-        return f"{span // timedelta(hours=1)} hours"
-    return f"{span / timedelta(minutes=1):g} minutes"
+        return _counted(span / timedelta(hours=1), "hour")
+    return _counted(span / timedelta(minutes=1), "minute")
+
+
+def _counted(number: float, unit: str) -> str:
+    return f"{number:g} {unit}" if number == 1 else f"{number:g} {unit}s"
 
 
 def _check(case: UseCase) -> None:
@@ -184,7 +188,10 @@ def _check(case: UseCase) -> None:
     if case.enrichment is not None:
         _check_enrichment(case, case.enrichment, kinds, refuse)
         numbers[case.enrichment.event][case.enrichment.column] = True
-    if case.label_field is not None:
+    for name in case.features.names:
+        if name in RESERVED:
+            raise refuse(f"the feature {name} has a name that every event or batch uses already; rename the feature")
+    if case.label_field is not None and case.label.event in numbers:
         numbers[case.label.event][case.label_field] = False  # a label is never a feature
     try:
         case.features.check(numbers)

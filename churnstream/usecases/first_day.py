@@ -94,10 +94,10 @@ def lookup_rows(seed: int) -> Iterator[tuple[str, float]]:
 def simulate(seed: int, customers: int, events: int) -> Iterator[Mapping[str, Any]]:
     """``customers`` registrations and exactly ``events`` purchases, bets and wins, in order of event time.
 
-    70 % of the customers churn. Each has an attachment to the game, drawn around one of two means: who stays is mostly, not always,
-    the more attached. Attachment decides how much is played, how it is spread over the day, and the mix of purchases, bets and
-    wins. A customer's first purchase follows the registration within hours, a few bets precede it (they carry the welcome bonus),
-    and play goes on for 30 hours, so that windows close while events still come.
+    70 % of the customers churn. Each has an attachment to the game, drawn around one of two means: who stays is mostly, not
+    always, the more attached. Attachment decides how much is played, how it is spread over the day, and the mix of purchases,
+    bets and wins. A customer's first purchase follows the registration within hours, a few bets precede it (they carry the
+    welcome bonus), and play goes on for 30 hours, so that windows close while events still come.
     """
     rng = random.Random(f"first day {seed}")
     people = [_person(rng) for _ in range(customers)]
@@ -123,7 +123,7 @@ def simulate(seed: int, customers: int, events: int) -> Iterator[Mapping[str, An
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """``attachment`` has a spread of 1 around 0 for churners and around ``STAYERS_LEAD`` for the others; ``stake`` scales all amounts."""
+    """``attachment`` spreads by 1 around 0 for churners, around ``STAYERS_LEAD`` for the others; ``stake`` scales all amounts."""
 
     churned: bool
     attachment: float
@@ -224,6 +224,6 @@ CASE = UseCase(
     example={"user_id": "s1-u000001", "event_type": BET, "event_time": "2026-01-03T12:00:00Z", "bet_amount": 2.5},
     simulate=simulate,
     slices=("country", "campaign"),
-    note="The simulated amounts and rates are drawn from the label, so it leaks into every feature: figures on these events say that the"
-    " parts fit together, and nothing about a real model.",
+    note="The simulated amounts and rates are drawn from the label, so it leaks into every feature: figures on these events say"
+    " that the parts fit together, and nothing about a real model.",
 )

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from math import isclose, isnan
 
 import pyarrow as pa
@@ -106,11 +107,15 @@ def assert_equal(case: UseCase, got: Sequence[float] | None, wanted: Sequence[fl
     largest = max([1e-300, *(abs(value) for value in wanted if not isnan(value))])
     for feature, mine, theirs in zip(case.features.features, got, wanted, strict=True):
         if isnan(theirs) or isnan(mine):
-            assert isnan(mine) and isnan(theirs), (feature.name, mine, theirs)
+            assert isnan(mine) == isnan(theirs), (feature.name, mine, theirs)
         elif isinstance(feature, Attribute) or (isinstance(feature, Feature) and feature.op in EXACT):
             assert mine == theirs, feature.name
         else:
-            assert isclose(mine, theirs, rel_tol=1e-9, abs_tol=rounding(feature, wanted, case, largest)), (feature.name, mine, theirs)
+            assert isclose(mine, theirs, rel_tol=1e-9, abs_tol=rounding(feature, wanted, case, largest)), (
+                feature.name,
+                mine,
+                theirs,
+            )
 
 
 def rounding(feature: object, vector: Sequence[float], case: UseCase, largest: float) -> float:
@@ -144,7 +149,7 @@ def test_the_engine_equals_the_reference_after_every_event_and_at_instants_witho
     applied: dict[str, list[Observed]] = {}
     newest: dict[str, datetime] = {}
     bounds = sorted({0, len(rows), *(cut for cut in cuts if cut < len(rows))})
-    for start, end in zip(bounds, bounds[1:], strict=False):
+    for start, end in pairwise(bounds):
         done = engine.apply(batch_of(case, rows[start:end]))
         stored.update(done.states)
         vectors = dict(zip((start + row for row in done.emitted.tolist()), done.vectors, strict=True))

@@ -1,5 +1,6 @@
 """MLRun's own calls over the local run database, as the notebooks make them."""
 
+import asyncio
 import json
 import os
 import subprocess
@@ -250,7 +251,17 @@ def test_hyper_parameters_select_the_best_iteration(project: Any, capsys: pytest
     assert [len(project.list_runs("job-score", iter=each)) for each in (False, True)] == [1, 4]
 
 
-def test_a_local_workflow_runs_its_functions(project: Any) -> None:
+@pytest.fixture
+def event_loop() -> Iterator[None]:
+    """MLRun's workflows tell their news on the thread's event loop, which they would make and leave open."""
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    yield
+    asyncio.set_event_loop(None)
+    loop.close()
+
+
+def test_a_local_workflow_runs_its_functions(project: Any, event_loop: None) -> None:
     status = project.run("main", arguments={"users": 2}, engine="local")
     assert status.state == "Succeeded"
     runs = project.list_runs(labels=f"workflow={status.run_id}")

@@ -41,8 +41,8 @@ GENERATE = """
 import sys, churnstream, mlrun
 churnstream.connect()
 project = mlrun.get_or_create_project("churnstream", context=sys.argv[1], save=False)
-project.run_function("event-generator", local=True, params={"case": "first_day", "customers": int(sys.argv[2]), "events": int(sys.argv[3]),
-                     "rate": float(sys.argv[4]), "progress": False})
+sizes = {"customers": int(sys.argv[2]), "events": int(sys.argv[3]), "rate": float(sys.argv[4])}
+project.run_function("event-generator", local=True, params={"case": "first_day", "progress": False} | sizes)
 """
 
 
