@@ -61,7 +61,7 @@ def add(rows, r, to, instant, value, width):  # type: ignore[no-untyped-def]
             rows[r, to + LAST] = value
 
 
-@njit(cache=True, inline="always", error_model="numpy")
+@njit(cache=True, error_model="numpy")
 def merge(rows, r, to, others, o, later, width):  # type: ignore[no-untyped-def]
     """An aggregate becomes that of both; ``other`` holds nothing older than the newest of it."""
     more = others[o, later + N]
@@ -92,7 +92,7 @@ def merge(rows, r, to, others, o, later, width):  # type: ignore[no-untyped-def]
 OP_COUNT, OP_SUM, OP_MEAN, OP_VAR, OP_STD, OP_MIN, OP_MAX, OP_FIRST, OP_LAST, OP_SINCE_LAST, OP_LAST_AT = range(11)
 
 
-@njit(cache=True, inline="always", error_model="numpy")
+@njit(cache=True, error_model="numpy")
 def read(rows, r, at, op, as_of, anchor):  # type: ignore[no-untyped-def]
     """One number out of an aggregate: NaN (0 for counts and sums) below the number of events that the op needs."""
     n = rows[r, at + N]

@@ -67,7 +67,7 @@ def into_accumulators(acc, whole, real, c, code, at, values, row, lifetimes, wid
             ag.add(real, c, place * width, at, values[row, column] if column >= 0 else 0.0, width)
 
 
-@njit(cache=True, inline="always", error_model="numpy")
+@njit(cache=True, error_model="numpy")
 def wait_for_anchor(whole, c, code, at, values, row, wait, wait_real, wait_free):  # type: ignore[no-untyped-def]
     """Append an event to the customer's list; the pool has room, the caller saw to it."""
     place = wait_free[0]
@@ -86,7 +86,7 @@ def wait_for_anchor(whole, c, code, at, values, row, wait, wait_real, wait_free)
     whole[c, WAITING] += 1
 
 
-@njit(cache=True, inline="always", error_model="numpy")
+@njit(cache=True, error_model="numpy")
 def forget(whole, c, before, wait, wait_free):  # type: ignore[no-untyped-def]
     """Give back the customer's waiting events that happened before the instant ``before``."""
     place, last = whole[c, FIRST_WAITING], -1

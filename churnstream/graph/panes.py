@@ -23,7 +23,7 @@ NOWHERE = -1
 NO_PANE = -(2**62)
 
 
-@njit(cache=True, inline="always", error_model="numpy")
+@njit(cache=True, error_model="numpy")
 def append(whole, c, track, before, pane, node, free, width):  # type: ignore[no-untyped-def]
     """A new, empty node behind ``before`` (NOWHERE: at the head of its track); the pool has room, the caller saw to it."""
     place = free[0]
@@ -45,7 +45,7 @@ def append(whole, c, track, before, pane, node, free, width):  # type: ignore[no
     return place
 
 
-@njit(cache=True, inline="always", error_model="numpy")
+@njit(cache=True, error_model="numpy")
 def unlink(whole, c, track, place, node, free):  # type: ignore[no-untyped-def]
     """Take a node out of its track and give it back."""
     before, after = int(node[place, BEFORE]), int(node[place, AFTER])
@@ -62,7 +62,7 @@ def unlink(whole, c, track, place, node, free):  # type: ignore[no-untyped-def]
     free[1] += 1
 
 
-@njit(cache=True, inline="always", error_model="numpy")
+@njit(cache=True, error_model="numpy")
 def start_again(whole, c, real, view, front, width):  # type: ignore[no-untyped-def]
     """Make a view forget what it has merged; it takes its panes in again when it is next moved."""
     whole[c, view + START] = NOWHERE
@@ -72,7 +72,7 @@ def start_again(whole, c, real, view, front, width):  # type: ignore[no-untyped-
     clear(real, c, front + width, width)
 
 
-@njit(cache=True, inline="always", error_model="numpy")
+@njit(cache=True, error_model="numpy")
 def close(whole, c, real, track, live, node, free, width):  # type: ignore[no-untyped-def]
     """The live pane becomes the newest node."""
     place = append(whole, c, track, whole[c, track + TAIL], whole[c, track + LIVE], node, free, width)
@@ -102,7 +102,7 @@ def into_pane(whole, c, real, track, live, pane, at, value, node, free, width): 
     return True
 
 
-@njit(cache=True, inline="always", error_model="numpy")
+@njit(cache=True, error_model="numpy")
 def into_session(whole, c, real, track, live, gap, at, value, node, free, width):  # type: ignore[no-untyped-def]
     """Add one number to the run of events it belongs to, joining two runs where it stands between them."""
     if real[c, live + N] == 0.0 or at > real[c, live + LAST_AT] + gap:
@@ -130,7 +130,7 @@ def into_session(whole, c, real, track, live, gap, at, value, node, free, width)
         unlink(whole, c, track, place, node, free)
 
 
-@njit(cache=True, inline="always", error_model="numpy")
+@njit(cache=True, error_model="numpy")
 def forget_sessions(whole, c, track, oldest, node, free):  # type: ignore[no-untyped-def]
     """Give back the runs that ended before ``oldest``: nothing that may still come can reach them."""
     place = whole[c, track + HEAD]
@@ -140,7 +140,7 @@ def forget_sessions(whole, c, track, oldest, node, free):  # type: ignore[no-unt
         place = following
 
 
-@njit(cache=True, inline="always", error_model="numpy")
+@njit(cache=True, error_model="numpy")
 def take_in(whole, c, real, track, view, front, lowest, highest, node, width):  # type: ignore[no-untyped-def]
     """Merge the nodes up to the pane ``highest`` that a view has not taken in yet."""
     taken = whole[c, view + TAKEN]
@@ -155,7 +155,7 @@ def take_in(whole, c, real, track, view, front, lowest, highest, node, width):  
         following = int(node[following, AFTER])
 
 
-@njit(cache=True, inline="always", error_model="numpy")
+@njit(cache=True, error_model="numpy")
 def expire(whole, c, real, view, front, slot, lowest, node, width):  # type: ignore[no-untyped-def]
     """Let go of the panes before ``lowest``."""
     place = whole[c, view + START]
@@ -172,7 +172,7 @@ def expire(whole, c, real, view, front, slot, lowest, node, width):  # type: ign
         copy(real, c, front, node, place, HELD + (slot + 1) * width, width)
 
 
-@njit(cache=True, inline="always", error_model="numpy")
+@njit(cache=True, error_model="numpy")
 def turn(whole, c, real, view, front, slot, place, lowest, node, width):  # type: ignore[no-untyped-def]
     """Turn the back into merges; returns the first node that is still inside, NOWHERE when none is."""
     last, column = whole[c, view + TAKEN], HELD + (slot + 1) * width
@@ -193,7 +193,7 @@ def turn(whole, c, real, view, front, slot, place, lowest, node, width):  # type
     return place
 
 
-@njit(cache=True, inline="always", error_model="numpy")
+@njit(cache=True, error_model="numpy")
 def prune(whole, c, track, first_view, views, lowest, node, free):  # type: ignore[no-untyped-def]
     """Give back panes before ``lowest``, which no view will ever read again; one that a view has just taken in stays."""
     place = whole[c, track + HEAD]
@@ -206,7 +206,7 @@ def prune(whole, c, track, first_view, views, lowest, node, free):  # type: igno
         place = following
 
 
-@njit(cache=True, inline="always", error_model="numpy")
+@njit(cache=True, error_model="numpy")
 def walk(whole, c, real, track, live, lowest, highest, node, width, out, to):  # type: ignore[no-untyped-def]
     """The aggregate of the panes ``lowest`` to ``highest``, pane by pane, into ``out`` from ``to`` on; changes nothing."""
     clear(out, 0, to, width)

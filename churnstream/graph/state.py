@@ -101,8 +101,10 @@ def _grown(pool: Any, link: int, free: Whole, wanted: int) -> Any:
 
 def pack(plan: Plan, whole: Whole, real: Real, pools: Pools) -> bytes:
     """One customer as bytes."""
-    waiting = _chain(int(whole[kernel.FIRST_WAITING]), pools.wait, 2)
-    parts = [whole.tobytes(), real.tobytes(), pools.wait[waiting, :2].tobytes(), pools.wait_real[waiting].tobytes()]
+    parts = [whole.tobytes(), real.tobytes()]
+    waiting = _chain(int(whole[kernel.FIRST_WAITING]), pools.wait, 2) if whole[kernel.WAITING] else []
+    if waiting:
+        parts += [pools.wait[waiting, :2].tobytes(), pools.wait_real[waiting].tobytes()]
     tracks: list[int] = []
     nodes: list[int] = []
     for track in range(len(plan.arrays.track)):
