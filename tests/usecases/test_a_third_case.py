@@ -24,7 +24,7 @@ LIBRARY = """
 from datetime import timedelta
 
 from churnstream.features.definitions import Attribute, Feature, FeatureTable, Op
-from churnstream.features.windows import First
+from churnstream.features.windows import First, Lifetime
 from churnstream.usecases.case import Enrichment, EventType, Field, Kind, SilenceLabel, UseCase
 
 WEEK = timedelta(days=7)
@@ -189,9 +189,14 @@ BAD = [
         "feature age reads joined.branch, which is no number field of that event",
     ),
     (
+        'anchor="joined",\n',
+        "",
+        "feature books counts from an anchor, and the table names none",
+    ),
+    (
         "Op.SUM, First(WEEK)",
-        "Op.SUM, First(timedelta(0))",
-        "a window from the anchor has a length of 0:00:00; it must be above 0",
+        "Op.LAST_AT, Lifetime()",
+        "feature pages is a last_at, which needs a window from the anchor",
     ),
     (
         'Field("pages", Kind.NUMBER',
