@@ -65,9 +65,6 @@ class Parts:
     def table(self, name: str) -> TableReader:
         return open_table(name, self.settings)
 
-    def stream(self, name: str) -> StreamReader:
-        return open_stream(name, self.settings)
-
     def journal(self, shard: int) -> Journal:
         """This function's own durable state for ``shard``."""
         return self.journals[shard]

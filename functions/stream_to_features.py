@@ -22,7 +22,6 @@ async def apply_record(context, event):
     work = Work(
         case=parts.case,
         unit=unit,
-        source=event.topic,
         shard=event.shard_id,
         offset=event.offset,
         stored=parts.journal(event.shard_id).items,

@@ -90,7 +90,7 @@ class _Compiler:
         # What reads a field comes first, so that counts find something of their event and window to share.
         for each in sorted(self._read, key=lambda each: each.field is None):
             self._place(each)
-        self._sort_views()
+        self._views.sort()  # the views of a track stand together
 
     def _expanded(self) -> Iterator[Definition]:
         for each in self._case.features.features:
@@ -145,10 +145,6 @@ class _Compiler:
         ago = timedelta(0) if isinstance(window, Tumbling) else window.ago
         track = _share(self._tracks, (event, column, pane // MICROSECOND, 0))
         return IS_VIEWED, _find(self._views, (track, window.span // pane, ago // pane))
-
-    def _sort_views(self) -> None:
-        """The views of a track stand together."""
-        self._views.sort()
 
 
 def _share(places: list[Any], wanted: tuple[int, ...]) -> int:

@@ -17,7 +17,6 @@ class Work:
 
     case: UseCase
     unit: Unit
-    source: str
     shard: int
     offset: int
     stored: Callable[[str], Iterable[tuple[str, bytes]]]
