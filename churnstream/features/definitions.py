@@ -23,7 +23,7 @@ from enum import StrEnum
 from math import nan
 
 from churnstream.errors import InvalidDefinition
-from churnstream.features.windows import First, Sliding, Window
+from churnstream.features.windows import First, Session, Sliding, Window
 
 
 class Op(StrEnum):
@@ -40,10 +40,11 @@ class Op(StrEnum):
     LAST = "last"  # 1 event; of events at one instant, the one that came last
     SINCE_LAST = "since_last"  # 1 event; seconds from the newest event to the instant of reading
     LAST_AT = "last_at"  # 1 event; seconds from the anchor to the newest event; windows from the anchor only
+    DISTINCT = "distinct"  # 0 events: 0; how many different values; not for sessions, nor some time ago
 
 
 READS_NO_FIELD = frozenset({Op.COUNT, Op.SINCE_LAST, Op.LAST_AT})
-ZERO_WHEN_EMPTY = frozenset({Op.COUNT, Op.SUM})
+ZERO_WHEN_EMPTY = frozenset({Op.COUNT, Op.SUM, Op.DISTINCT})
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,8 +160,8 @@ class FeatureTable:
             if isinstance(each, Ratio):
                 self._check_ratio(each)
             elif isinstance(each, Trend):
-                lag(each.of, each.ago)
                 self._check_source(each.of, fields)
+                self._check_source(each.earlier, fields)
             else:
                 self._check_source(each, fields)
 
@@ -182,6 +183,11 @@ class FeatureTable:
                 raise InvalidDefinition(f"feature {each.name} counts from an anchor, and the table names none")
             if each.op is Op.LAST_AT and not isinstance(each.window, First):
                 raise InvalidDefinition(f"feature {each.name} is a {each.op}, which needs a window from the anchor")
+            if each.op is Op.DISTINCT and not _keeps_values(each.window):
+                raise InvalidDefinition(
+                    f"feature {each.name} counts distinct values in a window that forgets which it has seen; use one from the"
+                    " anchor, a sliding one that ends now, a tumbling one, or the lifetime"
+                )
             if each.field is None:
                 if each.op not in READS_NO_FIELD:
                     raise InvalidDefinition(f"feature {each.name} takes the {each.op} of no field; name the field it reads")
@@ -192,6 +198,10 @@ class FeatureTable:
             raise InvalidDefinition(
                 f"feature {each.name} reads {each.event}.{each.field}, which is no number field of that event"
             )
+
+
+def _keeps_values(window: Window) -> bool:
+    return not isinstance(window, Session) and not (isinstance(window, Sliding) and window.ago)
 
 
 def _meaning(each: Definition) -> dict[str, str]:

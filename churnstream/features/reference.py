@@ -109,6 +109,8 @@ def _windowed(feature: Feature, known: Sequence[Observed], anchor: datetime | No
     if feature.op is Op.SINCE_LAST:
         return (as_of - inside[-1].at) / SECOND if inside else nan
     values = [each.values[feature.field or ""] for each in inside]
+    if feature.op is Op.DISTINCT:
+        return float(len(set(values)))
     if feature.op is Op.SUM:
         return fsum(values)
     if feature.op is Op.VAR:

@@ -9,14 +9,15 @@ double until the year 2255.
 """
 
 import numpy as np
-from numba import njit
+
+from churnstream.graph.table import inlined
 
 N, SUM, REST, MEAN, M2, CORE = range(6)
 MIN, MAX, FIRST_AT, FIRST, LAST_AT, LAST, WIDTH = range(5, 12)
 
 
-@njit(cache=True, inline="always", error_model="numpy")
-def clear(rows, r, at, width):  # type: ignore[no-untyped-def]
+@inlined
+def clear(rows, r, at, width):
     """Make the columns from ``at`` on the aggregate of nothing."""
     for column in range(at, at + CORE):
         rows[r, column] = 0.0
@@ -29,15 +30,18 @@ def clear(rows, r, at, width):  # type: ignore[no-untyped-def]
         rows[r, at + LAST] = 0.0
 
 
-@njit(cache=True, inline="always", error_model="numpy")
-def copy(rows, r, at, others, o, place, width):  # type: ignore[no-untyped-def]
+@inlined
+def copy(rows, r, at, others, o, place, width):
     """Make an aggregate the same as another."""
-    for column in range(width):
+    for column in range(CORE):
         rows[r, at + column] = others[o, place + column]
+    if width == WIDTH:
+        for column in range(CORE, WIDTH):
+            rows[r, at + column] = others[o, place + column]
 
 
-@njit(cache=True, inline="always", error_model="numpy")
-def add(rows, r, to, instant, value, width):  # type: ignore[no-untyped-def]
+@inlined
+def add(rows, r, to, instant, value, width):
     """One more number, stated at an instant; of several at one instant the one added last is the last."""
     n = rows[r, to + N] + 1.0
     rows[r, to + N] = n
@@ -61,8 +65,8 @@ def add(rows, r, to, instant, value, width):  # type: ignore[no-untyped-def]
             rows[r, to + LAST] = value
 
 
-@njit(cache=True, error_model="numpy")
-def merge(rows, r, to, others, o, later, width):  # type: ignore[no-untyped-def]
+@inlined
+def merge(rows, r, to, others, o, later, width):
     """An aggregate becomes that of both; ``other`` holds nothing older than the newest of it."""
     more = others[o, later + N]
     if more == 0.0:
@@ -89,34 +93,38 @@ def merge(rows, r, to, others, o, later, width):  # type: ignore[no-untyped-def]
         rows[r, to + LAST] = others[o, later + LAST]
 
 
-OP_COUNT, OP_SUM, OP_MEAN, OP_VAR, OP_STD, OP_MIN, OP_MAX, OP_FIRST, OP_LAST, OP_SINCE_LAST, OP_LAST_AT = range(11)
+OP_COUNT, OP_SUM, OP_MEAN, OP_VAR, OP_STD, OP_MIN, OP_MAX, OP_FIRST, OP_LAST = range(9)
+OP_LAST_AT, OP_DISTINCT, LAST_INSTANT = range(10, 13)  # 9 is made from LAST_INSTANT, the instant of the newest number
 
 
-@njit(cache=True, error_model="numpy")
-def read(rows, r, at, op, as_of, anchor):  # type: ignore[no-untyped-def]
+@inlined
+def read(rows, r, at, op, anchor):
     """One number out of an aggregate: NaN (0 for counts and sums) below the number of events that the op needs."""
     n = rows[r, at + N]
-    if op == OP_COUNT:
-        return n
-    if op == OP_SUM:
-        return rows[r, at + SUM] + rows[r, at + REST]
-    if op in (OP_VAR, OP_STD):
-        if n < 2:
-            return np.nan
-        variance = rows[r, at + M2] / (n - 1)
-        return variance if op == OP_VAR else np.sqrt(variance)
-    if n == 0:
-        return np.nan
-    if op == OP_MEAN:
-        return (rows[r, at + SUM] + rows[r, at + REST]) / n
-    if op == OP_MIN:
-        return rows[r, at + MIN]
-    if op == OP_MAX:
-        return rows[r, at + MAX]
-    if op == OP_FIRST:
-        return rows[r, at + FIRST]
-    if op == OP_LAST:
-        return rows[r, at + LAST]
-    if op == OP_SINCE_LAST:
-        return (as_of - rows[r, at + LAST_AT]) / 1e6
-    return (rows[r, at + LAST_AT] - anchor) / 1e6
+    value = np.nan
+    if op in (OP_COUNT, OP_DISTINCT):
+        value = n
+    elif op == OP_SUM:
+        value = rows[r, at + SUM] + rows[r, at + REST]
+    elif op == OP_MEAN:
+        if n > 0:
+            value = (rows[r, at + SUM] + rows[r, at + REST]) / n
+    elif op in (OP_VAR, OP_STD):
+        if n > 1:
+            value = rows[r, at + M2] / (n - 1)
+            if op == OP_STD:
+                value = np.sqrt(value)
+    elif n > 0:
+        if op == OP_MIN:
+            value = rows[r, at + MIN]
+        elif op == OP_MAX:
+            value = rows[r, at + MAX]
+        elif op == OP_FIRST:
+            value = rows[r, at + FIRST]
+        elif op == OP_LAST:
+            value = rows[r, at + LAST]
+        elif op == LAST_INSTANT:
+            value = rows[r, at + LAST_AT]
+        else:
+            value = (rows[r, at + LAST_AT] - anchor) / 1e6
+    return value

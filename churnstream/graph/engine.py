@@ -5,19 +5,26 @@ exactly, the rest within 1e-9. State grows with what customers did within their 
 ``apply`` hands out, never from a pickle.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import islice
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from churnstream.features.windows import MICROSECOND
 from churnstream.graph import kernel, state
-from churnstream.graph.plan import Plan, Real, Whole, compile_plan
+from churnstream.graph import memory as me
+from churnstream.graph.memory import Memory
+from churnstream.graph.places import UNKNOWN, Places, grown
+from churnstream.graph.plan import SERVES, TRACK, TRACK_END, Plan, Real, Whole, compile_plan
 from churnstream.usecases.case import EVENT_TIME, EVENT_TYPE, KEY, UseCase
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+RESTORED_AT_ONCE = 8192
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,16 +47,15 @@ class WindowEngine:
 
     def __init__(self, case: UseCase):
         self.plan: Plan = compile_plan(case)
-        self._places: dict[str, int] = {}
-        self._keys: list[str] = []
-        self._new_whole, self._new_real = state.newcomer(self.plan)
-        self._whole = np.tile(self._new_whole, (64, 1))
-        self._real = np.tile(self._new_real, (64, 1))
-        self._pools = state.empty_pools(self.plan)
-        self._scratch = np.empty((1, len(self.plan.arrays.views) * self.plan.arrays.width))
+        self._names = pa.array(case.event_names, pa.string())
+        self._places = Places()
+        self._memory = Memory(self.plan)
+        self._mark = np.full(64, -1, np.int64)
+        tracks = self.plan.arrays.code[:, [TRACK, TRACK_END]]
+        self._tracks_touched = int((tracks[:, 1] - tracks[:, 0]).max())
 
     def __len__(self) -> int:
-        return len(self._keys)
+        return len(self._places)
 
     def apply(self, batch: pa.RecordBatch, states: bool = True) -> Applied:
         """Apply the rows of ``batch`` in order; its columns are those of the case's schema, and the enrichment's.
@@ -57,69 +63,89 @@ class WindowEngine:
         ``states=False`` leaves the changed customers' bytes out, for who keeps none.
         """
         rows, arrays = batch.num_rows, self.plan.arrays
-        who = self._who(batch.column(batch.schema.get_field_index(KEY)))
-        codes = batch.column(batch.schema.get_field_index(EVENT_TYPE)).indices.to_numpy(zero_copy_only=False).astype(np.int64)
-        times = batch.column(batch.schema.get_field_index(EVENT_TIME)).cast(pa.int64()).to_numpy(zero_copy_only=False)
-        values = np.full((rows, len(self.plan.columns)), np.nan)
-        for place, name in enumerate(self.plan.columns):
-            values[:, place] = batch.column(batch.schema.get_field_index(name)).cast(pa.float64()).to_numpy(zero_copy_only=False)
-        outcome, emitted = np.empty(rows, np.int8), np.empty(rows, np.int64)
-        vectors = np.empty((int(arrays.serves[codes].sum()), len(self.plan.names)))
-        events = rows if arrays.anchor >= 0 else 0
-        self._pools = state.with_room(self._pools, events, rows * len(arrays.track))
-        count = kernel.apply_rows(
-            arrays, who, codes, times, values, self._whole, self._real, self._pools, outcome, emitted, vectors, self._scratch
+        who = self._places.of(batch.column(batch.schema.get_field_index(KEY)))
+        codes = self._codes(batch.column(batch.schema.get_field_index(EVENT_TYPE)))
+        served = int(arrays.code[codes, SERVES].sum())
+        work = kernel.Batch(
+            customers=np.empty(rows, np.int64),
+            first=np.empty(rows, np.int64),
+            following=np.empty(rows, np.int64),
+            codes=codes,
+            times=_buffer(batch.column(batch.schema.get_field_index(EVENT_TIME)), np.int64).copy(),
+            values=self._values(batch),
+            outcome=np.empty(rows, np.int64),
+            emitted=np.empty(served, np.int64),
+            vectors=np.empty((served, len(self.plan.names))),
+            scratch=np.empty((1, arrays.width)),
         )
-        changed = np.unique(who[outcome == kernel.APPLIED]) if states else ()
-        packed = {self._keys[place]: self._pack(place) for place in changed}
-        return Applied(emitted[:count], vectors[:count], np.flatnonzero(outcome == kernel.LATE), packed)
+        groups = kernel.group(who, self._marks(), work.customers, work.first, work.following)
+        waits = rows if arrays.anchored else 0
+        self._memory.make_room(len(self._places), groups * len(arrays.track), rows * self._tracks_touched, waits)
+        kernel.apply_rows(arrays, self._memory.layout, self._memory.pools, work, groups)
+        late = np.flatnonzero(work.outcome == kernel.LATE)
+        emitted, vectors = work.emitted, work.vectors
+        there = emitted >= 0
+        if not there.all():
+            emitted, vectors = emitted[there], vectors[there]
+        if not states:
+            return Applied(emitted, vectors, late, {})
+        changed = work.customers[:groups] if not len(late) else np.unique(who[work.outcome == kernel.APPLIED])
+        packed = state.pack(self.plan, self._memory.layout, self._memory.pools, changed)
+        return Applied(emitted, vectors, late, dict(zip(self._places.keys(changed), packed, strict=True)))
 
     def restore(self, states: Iterable[tuple[str, bytes]]) -> None:
-        """Take up customers as they were stored; raises UnknownVersion or FingerprintMismatch."""
-        for key, packed in states:
-            unpacked = state.unpack(packed, self.plan)
-            self._pools = state.with_room(self._pools, len(unpacked.wait), len(unpacked.held))
-            place = self._place(key)
-            state.fill(unpacked, self.plan, self._whole, self._real, place, self._pools)
+        """Take up customers who are not known here yet, as they were stored; raises UnknownVersion or FingerprintMismatch."""
+        stored = iter(states)
+        while some := list(islice(stored, RESTORED_AT_ONCE)):
+            restore(self.plan, self._memory, self._places, some)
 
     def vector(self, key: str, as_of: datetime | None = None) -> Real | None:
         """The customer's features at ``as_of``, which is not before their newest instant (the default).
 
         None while they are not defined. A silent customer's windows empty as ``as_of`` moves on; nothing is changed by looking.
         """
-        place = self._places.get(key)
-        if place is None:
-            return None
-        return read(self._whole, self._real, place, self.plan, self._pools, self._scratch, as_of)
+        place = self._places.one(key)
+        return None if place == UNKNOWN else read(self.plan, self._memory, place, as_of)
 
     def newest(self, key: str) -> datetime:
-        """The newest instant of a customer that is known here."""
-        return EPOCH + timedelta(microseconds=int(self._whole[self._places[key], kernel.NEWEST]))
+        """The newest instant of a customer; raises KeyError for one who is not known here."""
+        place = self._places.one(key)
+        if place == UNKNOWN:
+            raise KeyError(key)
+        return EPOCH + timedelta(microseconds=int(self._memory.pools.irows[place, me.NEWEST]))
 
     def keys(self) -> tuple[str, ...]:
-        return tuple(self._keys)
+        """Every customer, in the order in which they came."""
+        return tuple(self._places.keys())
 
     # -- the inside ---------------------------------------------------------------------------------------------------------
 
-    def _who(self, keys: pa.Array) -> Whole:
-        encoded = keys.dictionary_encode()
-        places = np.array([self._place(key) for key in encoded.dictionary.to_pylist()], np.int64)
-        return places[encoded.indices.to_numpy(zero_copy_only=False)] if len(places) else np.zeros(0, np.int64)
+    def _codes(self, types: pa.DictionaryArray) -> Whole:
+        codes = _buffer(types.indices, np.int8).astype(np.int64)
+        if types.dictionary.equals(self._names):
+            return codes
+        numbers = {name: code for code, name in enumerate(self.plan.event_names)}
+        return np.array([numbers[name] for name in types.dictionary.to_pylist()], np.int64)[codes]
 
-    def _place(self, key: str) -> int:
-        place = self._places.get(key)
-        if place is not None:
-            return place
-        place = self._places[key] = len(self._keys)
-        self._keys.append(key)
-        if place == len(self._whole):
-            more = max(64, place // 2)
-            self._whole = np.vstack([self._whole, np.tile(self._new_whole, (more, 1))])
-            self._real = np.vstack([self._real, np.tile(self._new_real, (more, 1))])
-        return place
+    def _values(self, batch: pa.RecordBatch) -> Real:
+        """(rows, fields) the numbers; what an event does not have is not read, or NaN where it may be missing."""
+        values = np.empty((batch.num_rows, len(self.plan.fields)))
+        for place, name in enumerate(self.plan.fields):
+            column = batch.column(batch.schema.get_field_index(name))
+            if column.type != pa.float64():
+                column = column.cast(pa.float64())
+            if name in self.plan.may_be_missing:
+                values[:, place] = column.to_numpy(zero_copy_only=False)
+            else:
+                values[:, place] = _buffer(column, np.float64)
+        return values
 
-    def _pack(self, place: int) -> bytes:
-        return state.pack(self.plan, self._whole[place], self._real[place], self._pools)
+    def _marks(self) -> Whole:
+        known = len(self._mark)
+        if known < len(self._places):
+            self._mark = grown(self._mark, len(self._places))
+            self._mark[known:] = -1
+        return self._mark
 
 
 class StateReader:
@@ -127,34 +153,63 @@ class StateReader:
 
     def __init__(self, case: UseCase):
         self.plan = compile_plan(case)
-        self._scratch = np.empty((1, len(self.plan.arrays.views) * self.plan.arrays.width))
+        self._layout = me.layout(self.plan)
 
     def vector(self, packed: bytes, as_of: datetime | None = None) -> Real | None:
-        """(features,) at ``as_of``, by default the customer's newest instant; None while they are not defined."""
-        unpacked = state.unpack(packed, self.plan)
-        new_whole, new_real = state.newcomer(self.plan)
-        whole, real = new_whole.reshape(1, -1), new_real.reshape(1, -1)
-        pools = state.empty_pools(self.plan, len(unpacked.wait), len(unpacked.held))
-        state.fill(unpacked, self.plan, whole, real, 0, pools)
-        return read(whole, real, 0, self.plan, pools, self._scratch, as_of)
+        """(features,) at ``as_of``, by default the customer's newest instant; None while they are not defined.
+
+        Raises UnknownVersion, FingerprintMismatch, or ValueError for an instant before the customer's newest event.
+        """
+        if as_of is None or as_of == self.newest(packed):
+            words, _ = state.words_of(self.plan, self._layout, [packed])
+            if not _is_defined(self.plan, words[state.HEADER :].reshape(1, -1), 0):
+                return None
+            start = state.HEADER + self._layout.vector
+            return words[start : start + len(self.plan.names)].view(np.float64).copy()
+        memory = Memory(self.plan)
+        restore(self.plan, memory, Places(), [("", packed)])
+        return read(self.plan, memory, 0, as_of)
 
     def newest(self, packed: bytes) -> datetime:
         """The instant of the newest event behind the features, UTC."""
-        return EPOCH + timedelta(microseconds=int(state.unpack(packed, self.plan).whole[kernel.NEWEST]))
+        words, _ = state.words_of(self.plan, self._layout, [packed])
+        return EPOCH + timedelta(microseconds=int(words[state.HEADER + me.NEWEST]))
 
 
-def read(
-    whole: Whole, real: Real, place: int, plan: Plan, pools: kernel.Pools, scratch: Real, as_of: datetime | None
-) -> Real | None:
+def restore(plan: Plan, memory: Memory, places: Places, stored: Sequence[tuple[str, bytes]]) -> None:
+    """Put stored customers into memory."""
+    words, starts = state.words_of(plan, memory.layout, [packed for _, packed in stored])
+    chosen = places.of(pa.array([key for key, _ in stored], pa.string()))
+    waiting = int(words[starts + state.HEADER + me.WAITING].sum())
+    nodes = int(words[starts + state.NODES_AT].sum())
+    memory.make_room(len(places), len(stored) * len(plan.arrays.track), nodes, waiting)
+    state.read(memory.layout, chosen, plan.arrays.track, plan.arrays.views, plan.arrays.width, words, memory.pools)
+
+
+def read(plan: Plan, memory: Memory, place: int, as_of: datetime | None) -> Real | None:
     """One customer's vector at ``as_of``; raises ValueError for an instant before what is known, which nothing here remembers."""
-    if not kernel.is_defined(plan.arrays.anchor, plan.arrays.requires, whole, place):
+    irows = memory.pools.irows
+    if not _is_defined(plan, irows, place):
         return None
-    newest = int(whole[place, kernel.NEWEST])
+    newest = int(irows[place, me.NEWEST])
     at = newest if as_of is None else (as_of - EPOCH) // MICROSECOND
     if at < newest:
         raise ValueError(
             f"{as_of} is before the customer's newest event, and windows are not kept for the past; replay the archive"
         )
-    out = np.empty((1, len(plan.names)))
-    kernel.read_customer(plan.arrays, whole, real, place, pools, at, scratch, out)
-    return out[0]
+    out, scratch = np.empty((1, plan.arrays.columns)), np.empty((1, plan.arrays.width))
+    kernel.read_customer(plan.arrays, memory.layout, memory.pools, place, at, out, scratch)
+    return out[0, : len(plan.names)]
+
+
+def _is_defined(plan: Plan, irows: Whole, place: int) -> bool:
+    anchor, requires = plan.arrays.anchor, plan.arrays.requires
+    if irows[place, me.NEWEST] == me.LONG_AGO or (anchor >= 0 and irows[place, me.ANCHOR] == me.NEVER):
+        return False
+    return requires < 0 or bool(irows[place, me.REQUIRED] != me.NEVER)
+
+
+def _buffer(column: pa.Array, kind: type) -> NDArray[Any]:
+    """The values of a column without copying; where one is missing, whatever stands there."""
+    data = column.buffers()[1]
+    return np.frombuffer(data, kind)[column.offset : column.offset + len(column)] if data is not None else np.zeros(0, kind)

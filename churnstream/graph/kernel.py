@@ -1,296 +1,453 @@
-"""The compiled inner loop of the engine: one pass over a micro-batch, in order of arrival.
+"""The compiled inner loop of the engine: one pass over a micro-batch, customer by customer, each in order of arrival.
 
-Everything about a customer stands in one row of ``whole`` (int64: instants in microseconds since 1970, places in the pools)
-and one slab of ``real`` (aggregates, then attributes). An event that can still turn out to lie in a window from the anchor,
-because the anchor may yet move, waits in a linked list; when the anchor moves, those windows are built again from it.
+A customer's vector stands in their row and is kept: an event marks the cells that it changes, time alone those whose look is due,
+and only their columns are read again. Customers never touch, so that a batch may be taken one customer after another: what is
+near in memory is used together. An event that can still turn out to lie in a window from the anchor, because the anchor may yet
+move, waits in a linked list; when the anchor moves, those windows are built again from it.
 """
 
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
 from churnstream.graph import aggregate as ag
+from churnstream.graph import memory as me
 from churnstream.graph import panes as pn
+from churnstream.graph.memory import Real, Words
 from churnstream.graph.plan import (
+    ACC_END,
     AGO,
+    ANCHORED,
+    ATT,
+    ATT_END,
+    CELLS,
     COLUMN,
-    EVENT,
+    COUNTED,
+    DIFFERENCE,
+    DISTINCT_OF,
     FIRST_VIEW,
     GAP,
-    IS_ACCUMULATED,
-    IS_ATTRIBUTE,
-    IS_RATIO,
-    IS_TREND,
-    IS_VIEWED,
-    KIND,
+    IS_SET_FROM_ANCHOR,
+    LIFETIMES,
     NO_END,
-    OP,
     PANES,
     PERIOD,
-    SECOND,
-    SOURCE,
+    SERVES,
+    SINCE,
+    SLIDES,
     SPAN,
-    TRACK_OF,
+    STACK,
+    TO,
+    TRACK,
+    TRACK_END,
     VIEWS,
-    Real,
-    Whole,
 )
+from churnstream.graph.table import compiled, inlined, table, width_of
 
-# columns of ``whole``: these, two a track, three a view, one a attribute
-ANCHOR, REQUIRED, NEWEST, WAITING, WAIT_LIMIT, FIRST_WAITING, LAST_WAITING, HEAD = range(8)
 
-NEVER = np.iinfo(np.int64).max
-LONG_AGO = np.iinfo(np.int64).min
+class Batch(NamedTuple):
+    """One batch on its way through the kernel.
+
+    ``customers``, ``first`` and ``following`` are its rows by customer (see ``group``); ``codes``, ``times`` (microseconds since
+    1970) and ``values`` (rows, fields) its columns. The kernel writes ``outcome`` (rows,), APPLIED or LATE; ``vectors`` (rows
+    that are served, features) and in ``emitted`` the row of each, -1 where there is none; ``scratch`` (1, width) is room for one
+    aggregate.
+    """
+
+    customers: Words
+    first: Words
+    following: Words
+    codes: Words
+    times: Words
+    values: Real
+    outcome: Words
+    emitted: Words
+    vectors: Real
+    scratch: Real
+
+
 APPLIED, LATE = 0, 1
-FIRST_LIMIT = 32
+AHEAD = 16  # how many customers are brought near at once
+BITS = 63  # cells share the bits of a word
+LINE = 8  # words in a line of the processor's cache
 
 
-class Pools(NamedTuple):
-    """What all customers of a shard share: nodes of panes, and events that wait; each with its free list (first, how many)."""
+@compiled
+def group(who, mark, customers, first, following):
+    """Chain the rows of each customer in order; returns how many customers there are.
 
-    node: Real
-    free: Whole
-    wait: Whole
-    wait_real: Real
-    wait_free: Whole
-
-
-@njit(cache=True, inline="always", error_model="numpy")
-def into_accumulators(acc, whole, real, c, code, at, values, row, lifetimes, width):  # type: ignore[no-untyped-def]
-    """Add an event to the windows from the anchor, or to the lifetimes; the two are built at different moments."""
-    for place in range(len(acc)):
-        if acc[place, EVENT] != code or (acc[place, SPAN] == NO_END) != lifetimes:
-            continue
-        if lifetimes or (whole[c, ANCHOR] <= at and at - whole[c, ANCHOR] < acc[place, SPAN]):
-            column = acc[place, COLUMN]
-            ag.add(real, c, place * width, at, values[row, column] if column >= 0 else 0.0, width)
-
-
-@njit(cache=True, error_model="numpy")
-def wait_for_anchor(whole, c, code, at, values, row, wait, wait_real, wait_free):  # type: ignore[no-untyped-def]
-    """Append an event to the customer's list; the pool has room, the caller saw to it."""
-    place = wait_free[0]
-    wait_free[0] = wait[place, 2]
-    wait_free[1] -= 1
-    wait[place, 0] = at
-    wait[place, 1] = code
-    wait[place, 2] = -1
-    for column in range(values.shape[1]):
-        wait_real[place, column] = values[row, column]
-    if whole[c, LAST_WAITING] < 0:
-        whole[c, FIRST_WAITING] = place
-    else:
-        wait[whole[c, LAST_WAITING], 2] = place
-    whole[c, LAST_WAITING] = place
-    whole[c, WAITING] += 1
-
-
-@njit(cache=True, error_model="numpy")
-def forget(whole, c, before, wait, wait_free):  # type: ignore[no-untyped-def]
-    """Give back the customer's waiting events that happened before the instant ``before``."""
-    place, last = whole[c, FIRST_WAITING], -1
-    while place >= 0:
-        following = wait[place, 2]
-        if wait[place, 0] < before:
-            if last < 0:
-                whole[c, FIRST_WAITING] = following
-            else:
-                wait[last, 2] = following
-            wait[place, 2] = wait_free[0]
-            wait_free[0] = place
-            wait_free[1] += 1
-            whole[c, WAITING] -= 1
-        else:
-            last = place
-        place = following
-    whole[c, LAST_WAITING] = last
-    whole[c, WAIT_LIMIT] = max(FIRST_LIMIT, 2 * whole[c, WAITING])
-
-
-@njit(cache=True, inline="always", error_model="numpy")
-def from_the_anchor(acc, anchor, lateness, whole, real, c, code, at, values, row, wait, wait_real, wait_free, width):  # type: ignore[no-untyped-def]
-    """Bring the windows from the anchor up to date with one event."""
-    counted = False
-    for place in range(len(acc)):
-        counted = counted or (acc[place, EVENT] == code and acc[place, SPAN] != NO_END)
-    settled = whole[c, ANCHOR] != NEVER and whole[c, NEWEST] - lateness >= whole[c, ANCHOR]
-    if counted and not settled:
-        wait_for_anchor(whole, c, code, at, values, row, wait, wait_real, wait_free)
-    if code == anchor and at < whole[c, ANCHOR]:
-        whole[c, ANCHOR] = at
-        for place in range(len(acc)):
-            if acc[place, SPAN] != NO_END:
-                ag.clear(real, c, place * width, width)
-        place = whole[c, FIRST_WAITING]
-        while place >= 0:
-            into_accumulators(acc, whole, real, c, wait[place, 1], wait[place, 0], wait_real, place, False, width)
-            place = wait[place, 2]
-    elif counted and whole[c, ANCHOR] != NEVER:
-        into_accumulators(acc, whole, real, c, code, at, values, row, False, width)
-    if whole[c, WAITING] > 0 and whole[c, ANCHOR] != NEVER and whole[c, NEWEST] - lateness >= whole[c, ANCHOR]:
-        forget(whole, c, NEVER, wait, wait_free)
-    elif whole[c, WAITING] > whole[c, WAIT_LIMIT]:
-        forget(whole, c, whole[c, NEWEST] - lateness, wait, wait_free)
-
-
-@njit(cache=True, inline="always", error_model="numpy")
-def move_track(track, view, place, lives, whole, real, c, as_of, node, free, width):  # type: ignore[no-untyped-def]
-    """Bring every view of a track to an instant, and give back the panes that none will read again."""
-    first, views = track[place, FIRST_VIEW], track[place, VIEWS]
-    at, live, present = HEAD + place * pn.TRACK, lives + place * width, as_of // track[place, PERIOD]
-    views_at, fronts = HEAD + len(track) * pn.TRACK, lives + len(track) * width
-    changed = False
-    if whole[c, at + pn.LIVE] != pn.NO_PANE and whole[c, at + pn.LIVE] < present:
-        pn.close(whole, c, real, at, live, node, free, width)
-        changed = True
-    oldest = NEVER
-    for each in range(first, first + views):
-        highest = present - view[each, AGO]
-        lowest = highest - view[each, PANES] + 1
-        oldest = min(oldest, lowest)
-        here, front = views_at + each * pn.VIEW, fronts + 2 * each * width
-        if whole[c, here + pn.TAKEN] != whole[c, at + pn.TAIL]:
-            pn.take_in(whole, c, real, at, here, front, lowest, highest, node, width)
-        if whole[c, here + pn.START] != pn.NOWHERE and whole[c, here + pn.STARTS] < lowest:
-            pn.expire(whole, c, real, here, front, each - first, lowest, node, width)
-            changed = True
-    if changed:
-        pn.prune(whole, c, at, views_at + first * pn.VIEW, views, oldest, node, free)
-
-
-@njit(cache=True, inline="always", error_model="numpy")
-def into_tracks(track, view, lateness, lives, whole, real, c, code, at, values, row, node, free, width):  # type: ignore[no-untyped-def]
-    """Add one event to the panes and sessions that hold it."""
-    for place in range(len(track)):
-        if track[place, EVENT] != code:
-            continue
-        column, gap = track[place, COLUMN], track[place, GAP]
-        value = values[row, column] if column >= 0 else 0.0
-        here, live = HEAD + place * pn.TRACK, lives + place * width
-        if gap > 0:
-            pn.into_session(whole, c, real, here, live, gap, at, value, node, free, width)
-            pn.forget_sessions(whole, c, here, whole[c, NEWEST] - lateness - gap, node, free)
-        elif pn.into_pane(whole, c, real, here, live, at // track[place, PERIOD], at, value, node, free, width):
-            views_at, fronts = HEAD + len(track) * pn.TRACK, lives + len(track) * width
-            for each in range(track[place, FIRST_VIEW], track[place, FIRST_VIEW] + track[place, VIEWS]):
-                pn.start_again(whole, c, real, views_at + each * pn.VIEW, fronts + 2 * each * width, width)
-        if gap == 0:
-            move_track(track, view, place, lives, whole, real, c, whole[c, NEWEST], node, free, width)
-
-
-@njit(cache=True, inline="always", error_model="numpy")
-def read_views(track, view, lives, whole, real, c, as_of, moved, node, width, scratch):  # type: ignore[no-untyped-def]
-    """The aggregate of every view into ``scratch``; ``moved`` says that the tracks have been moved to ``as_of``."""
-    fronts = lives + len(track) * width
-    for each in range(len(view)):
-        place, to = view[each, TRACK_OF], each * width
-        at, live = HEAD + place * pn.TRACK, lives + place * width
-        if track[place, GAP] > 0:
-            if real[c, live + ag.N] > 0 and as_of - real[c, live + ag.LAST_AT] <= track[place, GAP]:
-                ag.copy(scratch, 0, to, real, c, live, width)
-            else:
-                ag.clear(scratch, 0, to, width)
-            continue
-        highest = as_of // track[place, PERIOD] - view[each, AGO]
-        if not moved:
-            pn.walk(whole, c, real, at, live, highest - view[each, PANES] + 1, highest, node, width, scratch, to)
-            continue
-        front = fronts + 2 * each * width
-        ag.copy(scratch, 0, to, real, c, front, width)
-        ag.merge(scratch, 0, to, real, c, front + width, width)
-        if whole[c, at + pn.LIVE] == highest and view[each, AGO] == 0:
-            ag.merge(scratch, 0, to, real, c, live, width)
-
-
-@njit(cache=True, inline="always", error_model="numpy")
-def read_features(feature, attributes, whole, real, c, scratch, as_of, width, out, row):  # type: ignore[no-untyped-def]
-    """The features of a customer into a row of ``out``, from the accumulators and from views that have been read."""
-    anchor = whole[c, ANCHOR]
-    ratios = False
-    for place in range(len(feature)):
-        kind, op, source = feature[place, KIND], feature[place, OP], feature[place, SOURCE]
-        if kind == IS_ACCUMULATED:
-            out[row, place] = ag.read(real, c, source * width, op, as_of, anchor)
-        elif kind == IS_VIEWED:
-            out[row, place] = ag.read(scratch, 0, source * width, op, as_of, anchor)
-        elif kind == IS_ATTRIBUTE:
-            out[row, place] = real[c, attributes + source]
-        elif kind == IS_TREND:
-            earlier = ag.read(scratch, 0, feature[place, SECOND] * width, op, as_of, anchor)
-            out[row, place] = ag.read(scratch, 0, source * width, op, as_of, anchor) - earlier
-        else:
-            ratios = True
-    if ratios:
-        for place in range(len(feature)):
-            if feature[place, KIND] == IS_RATIO:
-                over, under = out[row, feature[place, SOURCE]], out[row, feature[place, SECOND]]
-                out[row, place] = np.nan if under == 0 else over / under
-
-
-@njit(cache=True, inline="always", error_model="numpy")
-def is_defined(anchor, requires, whole, c):  # type: ignore[no-untyped-def]
-    """Whether the customer has a vector yet."""
-    if whole[c, NEWEST] == LONG_AGO or (anchor >= 0 and whole[c, ANCHOR] == NEVER):
-        return False
-    return requires < 0 or whole[c, REQUIRED] != NEVER
-
-
-@njit(cache=True, error_model="numpy")
-def apply_rows(plan, who, codes, times, values, whole, real, pools, outcome, emitted, vectors, scratch):  # type: ignore[no-untyped-def]
-    """Apply a batch; returns how many vectors were emitted: ``emitted`` holds the rows, ``vectors`` the features after each."""
-    # Taken apart once: a tuple of arrays is copied at every call it is passed to.
-    anchor, requires, lateness, width = plan.anchor, plan.requires, plan.lateness, plan.width
-    acc, track, views, att, feature, serves = plan.acc, plan.track, plan.views, plan.att, plan.feature, plan.serves
-    node, free = pools.node, pools.free
-    wait, wait_real, wait_free = pools.wait, pools.wait_real, pools.wait_free
-    lives = len(acc) * width
-    attributes = lives + (len(track) + 2 * len(views)) * width
-    attributes_at = HEAD + len(track) * pn.TRACK + len(views) * pn.VIEW
-    anchored, lifetimes = False, False
-    for place in range(len(acc)):
-        anchored = anchored or acc[place, SPAN] != NO_END
-        lifetimes = lifetimes or acc[place, SPAN] == NO_END
-    anchored = anchored or anchor >= 0
+    ``mark`` (places,) is -1 everywhere, before and after; ``customers`` and ``first`` (rows,) hold each customer and their first
+    row, ``following`` (rows,) the next row of the same customer, -1 at the end.
+    """
+    last = np.empty(len(who), np.int64)
     count = 0
     for row in range(len(who)):
-        c, code, at = who[row], codes[row], times[row]
-        if whole[c, NEWEST] != LONG_AGO and at < whole[c, NEWEST] - lateness:
-            outcome[row] = LATE
-            continue
-        outcome[row] = APPLIED
-        whole[c, NEWEST] = max(whole[c, NEWEST], at)
-        if code == requires:
-            whole[c, REQUIRED] = min(whole[c, REQUIRED], at)
-        for each in range(len(att)):
-            if att[each, EVENT] == code:
-                value = values[row, att[each, COLUMN]]
-                if not np.isnan(value) and at >= whole[c, attributes_at + each]:
-                    whole[c, attributes_at + each] = at
-                    real[c, attributes + each] = value
-        if anchored:
-            from_the_anchor(acc, anchor, lateness, whole, real, c, code, at, values, row, wait, wait_real, wait_free, width)
-        if lifetimes:
-            into_accumulators(acc, whole, real, c, code, at, values, row, True, width)
-        if len(track):
-            into_tracks(track, views, lateness, lives, whole, real, c, code, at, values, row, node, free, width)
-        if serves[code] and is_defined(anchor, requires, whole, c):
-            for place in range(len(track)):
-                if track[place, GAP] == 0 and track[place, EVENT] != code:
-                    move_track(track, views, place, lives, whole, real, c, whole[c, NEWEST], node, free, width)
-            if len(views):
-                read_views(track, views, lives, whole, real, c, whole[c, NEWEST], True, node, width, scratch)
-            read_features(feature, attributes, whole, real, c, scratch, whole[c, NEWEST], width, vectors, count)
-            emitted[count] = row
+        c = who[row]
+        place = mark[c]
+        if place < 0:
+            place = count
+            mark[c] = place
+            customers[place] = c
+            first[place] = row
             count += 1
+        else:
+            following[last[place]] = row
+        last[place] = row
+        following[row] = -1
+    for place in range(count):
+        mark[customers[place]] = -1
     return count
 
 
-@njit(cache=True, error_model="numpy")
-def read_customer(plan, whole, real, c, pools, as_of, scratch, out):  # type: ignore[no-untyped-def]
-    """The features of one customer at ``as_of``, not before their newest event, into ``out``; changes nothing."""
-    width = plan.width
-    lives = len(plan.acc) * width
-    attributes = lives + (len(plan.track) + 2 * len(plan.views)) * width
-    read_views(plan.track, plan.views, lives, whole, real, c, as_of, False, pools.node, width, scratch)
-    read_features(plan.feature, attributes, whole, real, c, scratch, as_of, width, out, 0)
+@inlined
+def is_defined(anchor, requires, irows, c):
+    """Whether the customer has a vector yet."""
+    if irows[c, me.NEWEST] == me.LONG_AGO or (anchor >= 0 and irows[c, me.ANCHOR] == me.NEVER):
+        return False
+    return requires < 0 or irows[c, me.REQUIRED] != me.NEVER
+
+
+@compiled
+def wait_for_anchor(irows, c, code, at, values, row, waits, iwaits, free):
+    """Append an event to the customer's list; the pool has room, the caller saw to it."""
+    place = free[me.WAIT_FREE]
+    free[me.WAIT_FREE] = iwaits[place, me.NEXT]
+    free[me.WAITS_LEFT] -= 1
+    iwaits[place, me.AT] = at
+    iwaits[place, me.CODE] = code
+    iwaits[place, me.NEXT] = me.NOWHERE
+    for column in range(width_of(values)):
+        waits[place, me.NUMBERS + column] = values[row, column]
+    if irows[c, me.LAST_WAITING] < 0:
+        irows[c, me.FIRST_WAITING] = place
+    else:
+        iwaits[irows[c, me.LAST_WAITING], me.NEXT] = place
+    irows[c, me.LAST_WAITING] = place
+    irows[c, me.WAITING] += 1
+
+
+@compiled
+def forget(irows, c, before, iwaits, free):
+    """Give back the customer's waiting events that happened before the instant ``before``."""
+    place, last = irows[c, me.FIRST_WAITING], me.NOWHERE
+    while place >= 0:
+        following = iwaits[place, me.NEXT]
+        if iwaits[place, me.AT] < before:
+            if last < 0:
+                irows[c, me.FIRST_WAITING] = following
+            else:
+                iwaits[last, me.NEXT] = following
+            iwaits[place, me.NEXT] = free[me.WAIT_FREE]
+            free[me.WAIT_FREE] = place
+            free[me.WAITS_LEFT] += 1
+            irows[c, me.WAITING] -= 1
+        else:
+            last = place
+        place = following
+    irows[c, me.LAST_WAITING] = last
+    irows[c, me.WAIT_LIMIT] = max(me.FIRST_LIMIT, 2 * irows[c, me.WAITING])
+
+
+@inlined
+def into_windows_from_anchor(
+    code, k, acc, track, at_acc, width, irows, rows, c, at, numbers, row, offset, islots, nodes, inodes, free
+):
+    """Add an event of the type ``k`` to the windows from the anchor that hold it; returns the bits of the cells that changed.
+
+    Its numbers stand in ``numbers[row, offset:]``.
+    """
+    changed = np.int64(0)
+    after = at - irows[c, me.ANCHOR]
+    if after < 0:
+        return changed
+    for place in range(code[k, ANCHORED], code[k, LIFETIMES]):
+        if after < acc[place, SPAN]:
+            column = acc[place, COLUMN]
+            ag.add(rows, c, at_acc + place * width, at, numbers[row, offset + column] if column >= 0 else 0.0, width)
+            changed |= np.int64(1) << (place % BITS)
+    for place in range(code[k, TRACK], code[k, TRACK_END]):
+        if track[place, DISTINCT_OF] == IS_SET_FROM_ANCHOR and after < track[place, GAP]:
+            slot = irows[c, me.TRACKS + place * me.TRACK_SIZE + me.SLOT]
+            pn.into_set(islots, slot, np.int64(0), numbers[row, offset + track[place, COLUMN]], nodes, inodes, free)
+            changed |= track[place, CELLS]
+    return changed
+
+
+@compiled
+def move_anchor(
+    code, acc, track, at_acc, width, irows, rows, c, at, waits, iwaits, slots, islots, live, length, nodes, inodes, free
+):
+    """The anchor turns out to be earlier, or is known at last: build what counts from it again."""
+    irows[c, me.ANCHOR] = at
+    for place in range(len(acc)):
+        if acc[place, SPAN] != NO_END:
+            ag.clear(rows, c, at_acc + place * width, width)
+    for place in range(len(track)):
+        if track[place, DISTINCT_OF] == IS_SET_FROM_ANCHOR:
+            slot_at = me.TRACKS + place * me.TRACK_SIZE
+            if irows[c, slot_at] != me.NOWHERE:
+                pn.close_slot(irows, c, slot_at, islots, inodes, free)
+            pn.open_slot(irows, c, slot_at, islots, slots, free, live, length, width)
+    place = irows[c, me.FIRST_WAITING]
+    while place >= 0:
+        into_windows_from_anchor(
+            code, iwaits[place, me.CODE], acc, track, at_acc, width, irows, rows, c, iwaits[place, me.AT], waits, place,
+            me.NUMBERS, islots, nodes, inodes, free,
+        )  # fmt: skip
+        place = iwaits[place, me.NEXT]
+    irows[c, me.DIRTY] = me.NOWHERE  # all bits
+
+
+@inlined
+def into_track(place, track, at_track, lateness, irows, c, at, value, islots, slots, live, length, nodes, inodes, free, width):
+    """Add one number to the pane, run or set that holds it, and say when the track must be looked at."""
+    slot = irows[c, at_track + me.SLOT]
+    opened = slot < 0
+    if opened:
+        slot = pn.open_slot(irows, c, at_track, islots, slots, free, live, length, width)
+    gap = track[place, GAP]
+    if track[place, DISTINCT_OF] != SLIDES:
+        pane = pn.pane_at(at, track[place, PERIOD])
+        pn.into_set(islots, slot, pane, value, nodes, inodes, free)
+        irows[c, at_track + me.LOOK_AT] = me.LONG_AGO
+    elif gap > 0:
+        oldest = irows[c, me.NEWEST] - lateness - gap
+        pn.into_session(islots, slots, slot, live, gap, oldest, at, value, nodes, inodes, free, width)
+        irows[c, at_track + me.LOOK_AT] = me.LONG_AGO
+    else:
+        pane = at // track[place, PERIOD]
+        newest = islots[slot, me.LIVE]
+        if opened or pane > newest:
+            if not opened:
+                closed = pn.append(islots, slot, inodes, free, newest)
+                ag.copy(nodes, closed, me.HELD, slots, slot, live, width)
+                ag.clear(slots, slot, live, width)
+            islots[slot, me.LIVE] = pane
+            irows[c, at_track + me.LOOK_AT] = me.LONG_AGO
+            ag.add(slots, slot, live, at, value, width)
+        elif pane == newest:
+            ag.add(slots, slot, live, at, value, width)
+        else:
+            pn.into_older_pane(islots, slots, slot, live, length, pane, at, value, nodes, inodes, free, width)
+            irows[c, at_track + me.LOOK_AT] = me.LONG_AGO
+
+
+@inlined
+def look(place, track, view, at_track, lateness, irows, c, as_of, islots, slots, live, nodes, inodes, free, width):
+    """Bring a track to an instant, and say when it must be looked at next."""
+    slot = irows[c, at_track + me.SLOT]
+    first, views, period, gap = track[place, FIRST_VIEW], track[place, VIEWS], track[place, PERIOD], track[place, GAP]
+    following = np.int64(me.NEVER)
+    if track[place, DISTINCT_OF] == SLIDES:
+        if gap == 0:
+            present = as_of // period
+            following = pn.move(first, views, view, present, period, islots, slots, slot, live, nodes, inodes, free, width)
+        else:
+            ended = np.int64(slots[slot, live + ag.LAST_AT]) + gap
+            if as_of <= ended:
+                following = ended + 1
+            else:
+                following = ended + lateness + 1 if as_of <= ended + lateness else np.int64(me.LONG_AGO)
+    elif track[place, DISTINCT_OF] != IS_SET_FROM_ANCHOR:
+        following = pn.move_set(first, views, view, pn.pane_at(as_of, period), period, islots, slot, inodes, free)
+    if following == me.LONG_AGO:
+        pn.close_slot(irows, c, at_track, islots, inodes, free)
+    else:
+        irows[c, at_track + me.LOOK_AT] = following
+
+
+@inlined
+def read_track(place, each, moved, track, view, slot, as_of, islots, slots, live, nodes, inodes, scratch, width):
+    """The aggregate of a track's view into ``scratch``; ``moved`` says that the track has been brought to ``as_of``."""
+    ag.clear(scratch, 0, 0, width)
+    if slot != me.NOWHERE:
+        kind, gap, period = track[place, DISTINCT_OF], track[place, GAP], track[place, PERIOD]
+        if kind == IS_SET_FROM_ANCHOR:
+            scratch[0, ag.N] = pn.count_set(np.int64(0), islots, slot, inodes)
+        elif kind != SLIDES:
+            scratch[0, ag.N] = pn.count_set(pn.pane_at(as_of, period) - view[each, PANES] + 1, islots, slot, inodes)
+        elif gap > 0:
+            if as_of - slots[slot, live + ag.LAST_AT] <= gap:
+                ag.copy(scratch, 0, 0, slots, slot, live, width)
+        else:
+            highest = as_of // period - view[each, AGO]
+            lowest = highest - view[each, PANES] + 1
+            if moved:
+                at = me.VIEWS + (each - track[place, FIRST_VIEW]) * me.VIEW_SIZE
+                pn.read_view(at, view[each, STACK], lowest, highest, islots, slots, slot, live, nodes, inodes, scratch, width)
+            else:
+                pn.walk(lowest, highest, islots, slots, slot, live, nodes, inodes, scratch, width)
+
+
+@inlined
+def read_columns(cell, cell_from, cell_reads, source, r, at, anchor, out, row, first):
+    """The columns of a cell, from its aggregate, into ``out[row, first:]``."""
+    for each in range(cell_from[cell], cell_from[cell + 1]):
+        out[row, first + cell_reads[each, 0]] = ag.read(source, r, at, cell_reads[each, 1], anchor)
+
+
+@inlined
+def derive(derived, as_of, out, row, first):
+    """The columns that are made from other columns: times since, then differences, then quotients."""
+    for each in range(len(derived)):
+        kind, to = derived[each, 0], first + derived[each, 1]
+        one = out[row, first + derived[each, 2]]
+        if kind == SINCE:
+            out[row, to] = (as_of - one) / 1e6
+        else:
+            other = out[row, first + derived[each, 3]]
+            if kind == DIFFERENCE:
+                out[row, to] = one - other
+            else:
+                out[row, to] = np.nan if other == 0 else one / other
+
+
+@compiled
+def bring_near(customers, begin, end, tracks, irows, islots):
+    """Read a word of each line that some customers take in memory, so that the processor fetches them all at once."""
+    touched = np.int64(0)
+    for place in range(begin, end):
+        c = customers[place]
+        for column in range(0, width_of(irows), LINE):
+            touched ^= irows[c, column]
+    for place in range(begin, end):
+        for track in range(tracks):
+            slot = irows[customers[place], me.TRACKS + track * me.TRACK_SIZE]
+            if slot >= 0:
+                for column in range(0, width_of(islots), LINE):
+                    touched ^= islots[slot, column]
+    return touched
+
+
+@compiled
+def apply_rows(plan, places, pools, batch, groups):
+    """Apply a batch of so many ``groups`` (see ``group``)."""
+    # Taken apart once: a tuple of arrays is copied at every call it is passed to.
+    anchor, requires, lateness, width, timely, anchored = (
+        plan.anchor, plan.requires, plan.lateness, plan.width, plan.timely, plan.anchored
+    )  # fmt: skip
+    features = plan.features
+    code, acc, track, view, att = table(plan.code), table(plan.acc), table(plan.track), table(plan.views), table(plan.att)
+    cell_from, cell_reads, derived = table(plan.cell_from), table(plan.cell_reads), table(plan.derived)
+    rows, irows, slots, islots = table(pools.rows), table(pools.irows), table(pools.slots), table(pools.islots)
+    nodes, inodes, waits, iwaits = table(pools.nodes), table(pools.inodes), table(pools.waits), table(pools.iwaits)
+    free, customers, first, following = table(pools.free), table(batch.customers), table(batch.first), table(batch.following)
+    codes, times, values, scratch = table(batch.codes), table(batch.times), table(batch.values), table(batch.scratch)
+    outcome, emitted, vectors = table(batch.outcome), table(batch.emitted), table(batch.vectors)
+    at_att, at_vector, at_acc, live, length = places.attributes, places.vector, places.accumulators, places.live, places.slot
+    rank = np.empty(len(codes), np.int64)
+    served = 0
+    for row in range(len(codes)):
+        rank[row] = served
+        served += code[codes[row], SERVES]
+    for place in range(served):
+        emitted[place] = -1
+    near = np.int64(0)
+    for member in range(groups):
+        if member % AHEAD == 0:
+            near ^= bring_near(customers, member, min(groups, member + AHEAD), len(track), irows, islots)
+        c = customers[member]
+        row = first[member]
+        while row >= 0:
+            this, at = row, times[row]
+            row = following[row]
+            newest = irows[c, me.NEWEST]
+            if newest != me.LONG_AGO and at < newest - lateness:
+                outcome[this] = LATE
+                continue
+            outcome[this] = APPLIED
+            k = codes[this]
+            if at > newest:
+                newest = at
+                irows[c, me.NEWEST] = at
+            if k == requires and at < irows[c, me.REQUIRED]:
+                irows[c, me.REQUIRED] = at
+            for each in range(code[k, ATT], code[k, ATT_END]):
+                value = values[this, att[each, COLUMN]]
+                if not np.isnan(value) and at >= irows[c, at_att + each]:
+                    irows[c, at_att + each] = at
+                    rows[c, at_vector + att[each, TO]] = value
+            if anchored:
+                settled = irows[c, me.ANCHOR] != me.NEVER and newest - lateness >= irows[c, me.ANCHOR]
+                if code[k, COUNTED] and not settled:
+                    wait_for_anchor(irows, c, k, at, values, this, waits, iwaits, free)
+                if k == anchor and at < irows[c, me.ANCHOR]:
+                    move_anchor(
+                        code, acc, track, at_acc, width, irows, rows, c, at, waits, iwaits, slots, islots, live, length,
+                        nodes, inodes, free,
+                    )  # fmt: skip
+                elif code[k, COUNTED] and irows[c, me.ANCHOR] != me.NEVER:
+                    irows[c, me.DIRTY] |= into_windows_from_anchor(
+                        code, k, acc, track, at_acc, width, irows, rows, c, at, values, this, 0, islots, nodes, inodes, free
+                    )
+                if irows[c, me.WAITING] > 0:
+                    if irows[c, me.ANCHOR] != me.NEVER and newest - lateness >= irows[c, me.ANCHOR]:
+                        forget(irows, c, me.NEVER, iwaits, free)
+                    elif irows[c, me.WAITING] > irows[c, me.WAIT_LIMIT]:
+                        forget(irows, c, newest - lateness, iwaits, free)
+            for place in range(code[k, LIFETIMES], code[k, ACC_END]):
+                column = acc[place, COLUMN]
+                ag.add(rows, c, at_acc + place * width, at, values[this, column] if column >= 0 else 0.0, width)
+                irows[c, me.DIRTY] |= np.int64(1) << (place % BITS)
+            for place in range(code[k, TRACK], code[k, TRACK_END]):
+                if track[place, DISTINCT_OF] != IS_SET_FROM_ANCHOR:
+                    column = track[place, COLUMN]
+                    value = values[this, column] if column >= 0 else 0.0
+                    into_track(
+                        place, track, me.TRACKS + place * me.TRACK_SIZE, lateness, irows, c, at, value, islots, slots, live,
+                        length, nodes, inodes, free, width,
+                    )  # fmt: skip
+                    irows[c, me.DIRTY] |= track[place, CELLS]
+            dirty = irows[c, me.DIRTY]
+            for place in range(len(track)):
+                at_track = me.TRACKS + place * me.TRACK_SIZE
+                if irows[c, at_track + me.LOOK_AT] <= newest:
+                    look(
+                        place, track, view, at_track, lateness, irows, c, newest, islots, slots, live, nodes, inodes, free,
+                        width,
+                    )  # fmt: skip
+                    dirty |= track[place, CELLS]
+            if not is_defined(anchor, requires, irows, c):
+                irows[c, me.DIRTY] = dirty
+                continue
+            if dirty != 0:
+                irows[c, me.DIRTY] = 0
+                for cell in range(len(acc)):
+                    if (dirty >> (cell % BITS)) & 1:
+                        at_cell = at_acc + cell * width
+                        read_columns(cell, cell_from, cell_reads, rows, c, at_cell, irows[c, me.ANCHOR], rows, c, at_vector)
+                for place in range(len(track)):
+                    if (dirty & track[place, CELLS]) != 0:
+                        slot = irows[c, me.TRACKS + place * me.TRACK_SIZE]
+                        for each in range(track[place, FIRST_VIEW], track[place, FIRST_VIEW] + track[place, VIEWS]):
+                            read_track(
+                                place, each, True, track, view, slot, newest, islots, slots, live, nodes, inodes, scratch,
+                                width,
+                            )  # fmt: skip
+                            read_columns(len(acc) + each, cell_from, cell_reads, scratch, 0, 0, 0, rows, c, at_vector)
+            if dirty != 0 or timely:
+                derive(derived, newest, rows, c, at_vector)
+            if code[k, SERVES]:
+                to = rank[this]
+                emitted[to] = this
+                for column in range(features):
+                    vectors[to, column] = rows[c, at_vector + column]
+    scratch[0, 0] = near  # or else it would not be read at all
+
+
+@compiled
+def read_customer(plan, places, pools, c, as_of, out, scratch):
+    """The columns of one customer at ``as_of``, not before their newest event, into ``out`` (1, columns); changes no state."""
+    rows, irows, slots, islots = table(pools.rows), table(pools.irows), table(pools.slots), table(pools.islots)
+    nodes, inodes, track, view = table(pools.nodes), table(pools.inodes), table(plan.track), table(plan.views)
+    cell_from, cell_reads, into, room = table(plan.cell_from), table(plan.cell_reads), table(out), table(scratch)
+    for column in range(plan.columns):
+        into[0, column] = rows[c, places.vector + column]
+    if as_of == irows[c, me.NEWEST]:
+        return
+    for place in range(len(track)):
+        slot = irows[c, me.TRACKS + place * me.TRACK_SIZE]
+        for each in range(track[place, FIRST_VIEW], track[place, FIRST_VIEW] + track[place, VIEWS]):
+            read_track(place, each, False, track, view, slot, as_of, islots, slots, places.live, nodes, inodes, room, plan.width)
+            read_columns(len(plan.acc) + each, cell_from, cell_reads, room, 0, 0, 0, into, 0, 0)
+    derive(table(plan.derived), as_of, into, 0, 0)

@@ -1,172 +1,219 @@
-"""A customer's state: as rows that the kernel works on, and as bytes that are stored.
+"""Customers' state as bytes that are stored, and back, many customers at a time, compiled.
 
-The bytes hold a version, the fingerprint of the features, the customer's rows, the events that wait for the anchor, and the
-panes of each track, oldest first. What can be made from the panes again (the merges of sliding windows) is not stored.
+A customer's bytes are words of 8: the version of this layout, the fingerprint of the features, how many nodes follow; the
+customer's row; the events that wait for the anchor; and for each track that holds events its slot and its nodes, oldest first.
+Links between nodes are stored as the node's number in its track, so that what is read back merges in the same order, to the last
+bit. Only the merges that nodes keep for long windows are left out: they are made again.
 """
 
-import struct
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
+from numpy.typing import NDArray
 
-from churnstream.errors import FingerprintMismatch, UnknownVersion
-from churnstream.graph import aggregate, kernel, panes
-from churnstream.graph.kernel import Pools
-from churnstream.graph.plan import Plan, Real, Whole
+from churnstream.errors import FingerprintMismatch, UnknownVersion, UnreadablePayload
+from churnstream.graph import memory as me
+from churnstream.graph import panes as pn
+from churnstream.graph.memory import Layout, Pools, Words
+from churnstream.graph.plan import FIRST_VIEW, STACK, VIEWS, Plan
+from churnstream.graph.table import compiled, table
 
-VERSION = 2
-HEADER = struct.Struct("<B8sII")  # version, fingerprint, events that wait, panes in all
-
-
-@dataclass(frozen=True, slots=True)
-class Unpacked:
-    """``wait`` (n, 2) instants and event codes with ``wait_real`` (n, columns); ``panes`` (m, 2) tracks and panes with ``held``
-    (m, width)."""
-
-    whole: Whole
-    real: Real
-    wait: Whole
-    wait_real: Real
-    panes: Whole
-    held: Real
+VERSION = 3
+VERSION_AT, FINGERPRINT_AT, NODES_AT, HEADER = range(4)
+WORD = 8
+VERSION_WORD = VERSION.to_bytes(WORD, "little")
 
 
-def newcomer(plan: Plan) -> tuple[Whole, Real]:
-    """The rows of a customer of whom nothing is known."""
-    arrays = plan.arrays
-    width = arrays.width
-    size, length = _sizes(plan)
-    whole = np.full(size, kernel.LONG_AGO, np.int64)
-    whole[[kernel.ANCHOR, kernel.REQUIRED]] = kernel.NEVER
-    whole[kernel.WAITING], whole[kernel.WAIT_LIMIT] = 0, kernel.FIRST_LIMIT
-    whole[[kernel.FIRST_WAITING, kernel.LAST_WAITING]] = -1
-    _without_panes(plan, whole)
-    real = np.zeros((1, length))
-    for at in range(0, length - len(arrays.att), width):
-        aggregate.clear(real, 0, at, width)
-    real = real[0]
-    whole[kernel.HEAD + panes.LIVE : kernel.HEAD + len(arrays.track) * panes.TRACK : panes.TRACK] = panes.NO_PANE
-    real[length - len(arrays.att) :] = plan.att_default
-    return whole, real
+@compiled
+def sizes(places, chosen, tracks, width, pools, counts, ends):
+    """How many nodes each chosen customer has, and where the words of each end when they stand one after another."""
+    irows, islots, inodes = table(pools.irows), table(pools.islots), table(pools.inodes)
+    end = 0
+    for each in range(len(chosen)):
+        c = chosen[each]
+        nodes, slots = 0, 0
+        for track in range(tracks):
+            slot = irows[c, me.TRACKS + track * me.TRACK_SIZE]
+            if slot >= 0:
+                slots += 1
+                node = islots[slot, me.HEAD]
+                while node >= 0:
+                    nodes += 1
+                    node = inodes[node, me.AFTER]
+        waiting = irows[c, me.WAITING] * (places.wait - 1)
+        end += HEADER + places.row + waiting + slots * (places.slot + 1) + nodes * (1 + width)
+        counts[each] = nodes
+        ends[each] = end
 
 
-def _sizes(plan: Plan) -> tuple[int, int]:
-    """How long a customer's rows are: ``whole`` and ``real``."""
-    arrays = plan.arrays
-    whole = kernel.HEAD + len(arrays.track) * panes.TRACK + len(arrays.views) * panes.VIEW + len(arrays.att)
-    return whole, (len(arrays.acc) + len(arrays.track) + 2 * len(arrays.views)) * arrays.width + len(arrays.att)
+@compiled
+def write(places, chosen, track, width, fingerprint, pools, counts, out):
+    """The words of the chosen customers into ``out``, one after another."""
+    irows, islots, inodes, iwaits = table(pools.irows), table(pools.islots), table(pools.inodes), table(pools.iwaits)
+    at = 0
+    for each in range(len(chosen)):
+        c = chosen[each]
+        out[at + VERSION_AT], out[at + FINGERPRINT_AT], out[at + NODES_AT] = VERSION, fingerprint, counts[each]
+        at += HEADER
+        for column in range(places.row):
+            out[at + column] = irows[c, column]
+        out[at + me.FIRST_WAITING], out[at + me.LAST_WAITING] = me.NOWHERE, me.NOWHERE
+        for each_track in range(len(track)):  # where things lie in memory means nothing to who reads them
+            if irows[c, me.TRACKS + each_track * me.TRACK_SIZE] >= 0:
+                out[at + me.TRACKS + each_track * me.TRACK_SIZE] = 0
+        at += places.row
+        place = irows[c, me.FIRST_WAITING]
+        while place >= 0:
+            out[at], out[at + 1] = iwaits[place, me.AT], iwaits[place, me.CODE]
+            for column in range(me.NUMBERS, places.wait):
+                out[at + column - 1] = iwaits[place, column]
+            at += places.wait - 1
+            place = iwaits[place, me.NEXT]
+        for each_track in range(len(track)):
+            slot = irows[c, me.TRACKS + each_track * me.TRACK_SIZE]
+            if slot < 0:
+                continue
+            head = at
+            at += 1
+            for column in range(places.slot):
+                out[at + column] = islots[slot, column]
+            out[at + me.HEAD], out[at + me.TAIL] = me.NOWHERE, me.NOWHERE
+            slot_at = at
+            at += places.slot
+            number = 0
+            place = islots[slot, me.HEAD]
+            while place >= 0:
+                for view in range(track[each_track, VIEWS]):
+                    for link in (me.START, me.FLIP, me.TAKEN):
+                        column = me.VIEWS + view * me.VIEW_SIZE + link
+                        if islots[slot, column] == place:
+                            out[slot_at + column] = number
+                out[at] = inodes[place, me.PANE]
+                for column in range(width):
+                    out[at + 1 + column] = inodes[place, me.HELD + column]
+                at += 1 + width
+                number += 1
+                place = inodes[place, me.AFTER]
+            out[head] = number
 
 
-def _without_panes(plan: Plan, whole: Whole) -> None:
-    """Unlink a customer's nodes from its tracks and views, which keep their live panes."""
-    tracks = whole[kernel.HEAD : kernel.HEAD + len(plan.arrays.track) * panes.TRACK].reshape(-1, panes.TRACK)
-    tracks[:, [panes.HEAD, panes.TAIL]] = panes.NOWHERE
-    start = kernel.HEAD + tracks.size
-    whole[start : start + len(plan.arrays.views) * panes.VIEW] = panes.NOWHERE
+@compiled
+def read(places, chosen, track, view, width, words, pools):
+    """The reverse of ``write``, into customers' rows that are those of newcomers; the pools have room, the caller saw to it."""
+    irows, islots, slots, iwaits = table(pools.irows), table(pools.islots), table(pools.slots), table(pools.iwaits)
+    nodes, inodes, free = table(pools.nodes), table(pools.inodes), table(pools.free)
+    numbered = np.empty(len(inodes) + 1, np.int64)
+    at = 0
+    for each in range(len(chosen)):
+        c = chosen[each]
+        at += HEADER
+        for column in range(places.row):
+            irows[c, column] = words[at + column]
+        at += places.row
+        last = np.int64(me.NOWHERE)
+        irows[c, me.FIRST_WAITING] = me.NOWHERE
+        for _ in range(irows[c, me.WAITING]):
+            place = free[me.WAIT_FREE]
+            free[me.WAIT_FREE] = iwaits[place, me.NEXT]
+            free[me.WAITS_LEFT] -= 1
+            iwaits[place, me.AT], iwaits[place, me.CODE], iwaits[place, me.NEXT] = words[at], words[at + 1], me.NOWHERE
+            for column in range(me.NUMBERS, places.wait):
+                iwaits[place, column] = words[at + column - 1]
+            if last < 0:
+                irows[c, me.FIRST_WAITING] = place
+            else:
+                iwaits[last, me.NEXT] = place
+            last = place
+            at += places.wait - 1
+        irows[c, me.LAST_WAITING] = last
+        for each_track in range(len(track)):
+            slot_at = me.TRACKS + each_track * me.TRACK_SIZE
+            if irows[c, slot_at] < 0:
+                continue
+            look_at = irows[c, slot_at + me.LOOK_AT]
+            slot = pn.open_slot(irows, c, slot_at, islots, slots, free, places.live, places.slot, width)
+            irows[c, slot_at + me.LOOK_AT] = look_at
+            count = words[at]
+            at += 1
+            for column in range(places.slot):
+                islots[slot, column] = words[at + column]
+            at += places.slot
+            islots[slot, me.HEAD] = me.NOWHERE
+            islots[slot, me.TAIL] = me.NOWHERE
+            for number in range(count):
+                place = pn.append(islots, slot, inodes, free, words[at])
+                numbered[number] = place
+                for column in range(width):
+                    inodes[place, me.HELD + column] = words[at + 1 + column]
+                at += 1 + width
+            for each_view in range(track[each_track, VIEWS]):
+                column = me.VIEWS + each_view * me.VIEW_SIZE
+                for link in (me.START, me.FLIP, me.TAKEN):
+                    if islots[slot, column + link] >= 0:
+                        islots[slot, column + link] = numbered[islots[slot, column + link]]
+                stack = view[track[each_track, FIRST_VIEW] + each_view, STACK]
+                if stack >= 0 and islots[slot, column + me.FLIP] >= 0:
+                    first, flip = islots[slot, column + me.START], islots[slot, column + me.FLIP]
+                    pn.pile(first, flip, me.HELD + (stack + 1) * width, nodes, inodes, width)
 
 
-def empty_pools(plan: Plan, events: int = 0, nodes: int = 0) -> Pools:
-    """Pools with room for so many waiting events and panes."""
-    pools = Pools(
-        node=np.zeros((0, panes.HELD + (1 + plan.views_a_track) * plan.arrays.width)),
-        free=np.array([-1, 0], np.int64),
-        wait=np.zeros((0, 3), np.int64),
-        wait_real=np.zeros((0, len(plan.columns))),
-        wait_free=np.array([-1, 0], np.int64),
-    )
-    return with_room(pools, events, nodes)
+@compiled
+def fits(places, tracks, width, words, starts, lengths):
+    """Whether each customer's words are as many as their counts say."""
+    for each in range(len(starts)):
+        start, length = starts[each], lengths[each]
+        if length < HEADER + places.row:
+            return False
+        row, slots = start + HEADER, 0
+        for track in range(tracks):
+            slots += words[row + me.TRACKS + track * me.TRACK_SIZE] >= 0
+        waiting, nodes = words[row + me.WAITING], words[start + NODES_AT]
+        if waiting < 0 or nodes < 0:
+            return False
+        if length != HEADER + places.row + waiting * (places.wait - 1) + slots * (places.slot + 1) + nodes * (1 + width):
+            return False
+    return True
 
 
-def with_room(pools: Pools, events: int, nodes: int) -> Pools:
-    """The pools with at least so many free places for waiting events and for panes."""
-    if pools.wait_free[1] < events:
-        wait = _grown(pools.wait, 2, pools.wait_free, events)
-        real = np.zeros((len(wait) - len(pools.wait), pools.wait_real.shape[1]))
-        pools = pools._replace(wait=wait, wait_real=np.concatenate([pools.wait_real, real]))
-    if pools.free[1] < nodes:
-        pools = pools._replace(node=_grown(pools.node, panes.AFTER, pools.free, nodes))
-    return pools
+def pack(plan: Plan, places: Layout, pools: Pools, chosen: Words) -> list[bytes]:
+    """The bytes of each of the ``chosen`` (n,) customers."""
+    counts, ends = np.empty(len(chosen), np.int64), np.empty(len(chosen), np.int64)
+    track, width = plan.arrays.track, plan.arrays.width
+    sizes(places, chosen, len(track), width, pools, counts, ends)
+    words = np.empty(int(ends[-1]) if len(ends) else 0, np.int64)
+    fingerprint = fingerprint_of(plan)
+    write(places, chosen, track, width, fingerprint, pools, counts, words)
+    packed = memoryview(words.tobytes())
+    bounds = (ends * WORD).tolist()
+    return [bytes(packed[start:end]) for start, end in pairwise([0, *bounds])]
 
 
-def _grown(pool: Any, link: int, free: Whole, wanted: int) -> Any:
-    """``pool`` with at least ``wanted`` more places, chained by column ``link`` into ``free``."""
-    more = max(wanted, len(pool) // 2)
-    fresh = np.zeros((more, pool.shape[1]), pool.dtype)
-    fresh[:, link] = np.arange(len(pool) + 1, len(pool) + more + 1)
-    fresh[-1, link] = free[0]
-    free[:] = len(pool), free[1] + more
-    return np.vstack([pool, fresh])
+def fingerprint_of(plan: Plan) -> int:
+    """The fingerprint of the features as one word."""
+    return int(np.frombuffer(plan.fingerprint, np.int64)[0])
 
 
-def pack(plan: Plan, whole: Whole, real: Real, pools: Pools) -> bytes:
-    """One customer as bytes."""
-    parts = [whole.tobytes(), real.tobytes()]
-    waiting = _chain(int(whole[kernel.FIRST_WAITING]), pools.wait, 2) if whole[kernel.WAITING] else []
-    if waiting:
-        parts += [pools.wait[waiting, :2].tobytes(), pools.wait_real[waiting].tobytes()]
-    tracks: list[int] = []
-    nodes: list[int] = []
-    for track in range(len(plan.arrays.track)):
-        chain = _chain(int(whole[kernel.HEAD + track * panes.TRACK + panes.HEAD]), pools.node, panes.AFTER)
-        tracks += [track] * len(chain)
-        nodes += chain
-    if nodes:
-        placed = np.column_stack([np.array(tracks, np.int64), pools.node[nodes, panes.PANE].astype(np.int64)])
-        parts += [placed.tobytes(), pools.node[nodes, panes.HELD : panes.HELD + plan.arrays.width].tobytes()]
-    return HEADER.pack(VERSION, plan.fingerprint, len(waiting), len(nodes)) + b"".join(parts)
+def words_of(plan: Plan, places: Layout, packed: Sequence[bytes]) -> tuple[Words, NDArray[np.int64]]:
+    """What ``pack`` made, one after another, and where each begins.
 
-
-def unpack(packed: bytes, plan: Plan) -> Unpacked:
-    """What ``pack`` made; raises UnknownVersion for another layout, FingerprintMismatch for other features."""
-    version, fingerprint, waiting, nodes = HEADER.unpack_from(packed)
-    if version != VERSION:
-        raise UnknownVersion(f"a customer's state has layout {version}, this version reads {VERSION}")
-    if fingerprint != plan.fingerprint:
-        raise FingerprintMismatch(
-            f"a customer's state was kept for the features {fingerprint.hex()}, the running ones are {plan.fingerprint.hex()};"
-            " replay the archive into empty streams, or go back to the definitions that wrote it"
-        )
-    at = HEADER.size
-
-    def take(count: int, kind: type, *shape: int) -> Any:
-        nonlocal at
-        taken: Any = np.frombuffer(packed, kind, count, at).reshape(shape)
-        at += 8 * count
-        return taken
-
-    size, length = _sizes(plan)
-    return Unpacked(
-        whole=take(size, np.int64, size),
-        real=take(length, np.float64, length),
-        wait=take(waiting * 2, np.int64, waiting, 2),
-        wait_real=take(waiting * len(plan.columns), np.float64, waiting, len(plan.columns)),
-        panes=take(nodes * 2, np.int64, nodes, 2),
-        held=take(nodes * plan.arrays.width, np.float64, nodes, plan.arrays.width),
-    )
-
-
-def fill(unpacked: Unpacked, plan: Plan, whole: Whole, real: Real, place: int, pools: Pools) -> None:
-    """Put a stored customer into a place of the kernel's rows; the pools have room, the caller saw to it."""
-    arrays, width = plan.arrays, plan.arrays.width
-    whole[place], real[place] = unpacked.whole, unpacked.real
-    whole[place, [kernel.WAITING, kernel.FIRST_WAITING, kernel.LAST_WAITING]] = 0, -1, -1
-    values = unpacked.wait_real.copy()  # the kernel compiles once more for arrays that may not be written
-    for row, (at, code) in enumerate(unpacked.wait):
-        kernel.wait_for_anchor(whole, place, code, at, values, row, pools.wait, pools.wait_real, pools.wait_free)
-    _without_panes(plan, whole[place])
-    fronts = (len(arrays.acc) + len(arrays.track)) * width
-    for at in range(fronts, fronts + 2 * len(arrays.views) * width, width):
-        aggregate.clear(real, place, at, width)
-    for (track, pane), held in zip(unpacked.panes, unpacked.held, strict=True):
-        at = kernel.HEAD + track * panes.TRACK
-        node = panes.append(whole, place, at, whole[place, at + panes.TAIL], pane, pools.node, pools.free, width)
-        pools.node[node, panes.HELD : panes.HELD + width] = held
-
-
-def _chain(place: int, pool: Any, link: int) -> list[int]:
-    places = []
-    while place >= 0:
-        places.append(place)
-        place = int(pool[place, link])
-    return places
+    Raises UnknownVersion for another layout, FingerprintMismatch for other features, UnreadablePayload for bytes that were cut.
+    """
+    for each in packed:
+        if each[:WORD] != VERSION_WORD:
+            raise UnknownVersion(
+                f"a customer's state has layout {each[0] if each else 'none'}, this version reads {VERSION};"
+                " replay the archive into empty streams, or go back to the version that wrote it"
+            )
+        if each[WORD : 2 * WORD] != plan.fingerprint:
+            raise FingerprintMismatch(
+                f"a customer's state was kept for the features {each[WORD : 2 * WORD].hex()}, the running ones are"
+                f" {plan.fingerprint.hex()}; replay the archive into empty streams, or go back to the definitions that wrote it"
+            )
+    lengths = np.fromiter(map(len, packed), np.int64, len(packed))
+    whole = b"".join(packed)
+    words = np.frombuffer(whole[: len(whole) // WORD * WORD], np.int64)
+    starts = (np.cumsum(lengths) - lengths) // WORD
+    if (lengths % WORD).any() or not fits(places, len(plan.arrays.track), plan.arrays.width, words, starts, lengths // WORD):
+        raise UnreadablePayload("a customer's state is damaged: it is shorter or longer than it says; replay the archive")
+    return words, starts

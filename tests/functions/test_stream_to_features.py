@@ -232,7 +232,9 @@ def test_state_of_other_definitions_is_refused_before_anything_is_written(enrich
     changed = steps.WindowEngine.restore
     with enriched.door(NAME) as door, pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            steps.WindowEngine, "restore", lambda self, states: changed(self, [(key, b"\x02" + b"x" * 800) for key, _ in states])
+            steps.WindowEngine,
+            "restore",
+            lambda self, states: changed(self, [(key, bytes([3, *bytes(7)]) + b"x" * 800) for key, _ in states]),
         )
         with pytest.raises((FingerprintMismatch, RuntimeError), match="replay the archive into empty streams"):
             door.pump()

@@ -1,6 +1,7 @@
 """The fast engine against the slow exact answer, at every event, over histories that nobody would wish for."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from math import isclose, isnan
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from churnstream.codecs import schema
+from churnstream.errors import FingerprintMismatch, UnknownVersion, UnreadablePayload
 from churnstream.features.definitions import READS_NO_FIELD, Attribute, Feature, FeatureTable, Op, Ratio, Trend
 from churnstream.features.reference import Observed, feature_vector
 from churnstream.features.windows import First, Lifetime, Session, Sliding, Tumbling, Window
@@ -18,7 +20,7 @@ from churnstream.graph.engine import StateReader, WindowEngine
 from churnstream.usecases.case import EventType, Field, Kind, SilenceLabel, UseCase
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
-EXACT = (Op.COUNT, Op.SUM, Op.MIN, Op.MAX, Op.FIRST, Op.LAST, Op.SINCE_LAST, Op.LAST_AT)
+EXACT = (Op.COUNT, Op.SUM, Op.MIN, Op.MAX, Op.FIRST, Op.LAST, Op.SINCE_LAST, Op.LAST_AT, Op.DISTINCT)
 MINUTE = 60_000_000
 
 
@@ -40,8 +42,12 @@ def every_op(event: str, field: str, windows: Mapping[str, Window]) -> tuple[Fea
         Feature(f"{event}_{op}_{suffix}", event, None if op in READS_NO_FIELD else field, op, window, "", "")
         for suffix, window in windows.items()
         for op in Op
-        if op is not Op.LAST_AT or isinstance(window, First)
+        if (op is not Op.LAST_AT or isinstance(window, First)) and (op is not Op.DISTINCT or keeps_values(window))
     )
+
+
+def keeps_values(window: Window) -> bool:
+    return not isinstance(window, Session) and not (isinstance(window, Sliding) and window.ago)
 
 
 def tiny_case(requires: str | None, anchor: str | None = "buy") -> UseCase:
@@ -226,8 +232,6 @@ def test_one_customers_wrong_clock_makes_nobody_else_late() -> None:
 
 
 def test_state_of_other_features_is_refused() -> None:
-    from churnstream.errors import FingerprintMismatch
-
     engine = WindowEngine(tiny_case(None))
     stored = engine.apply(batch_of(tiny_case(None), [("ann", "buy", 0, 1.0)])).states
     with pytest.raises(FingerprintMismatch, match="replay the archive"):
@@ -246,3 +250,66 @@ def test_events_that_wait_for_an_anchor_are_kept_for_as_long_as_it_may_come(size
     vector = engine.vector("ann")
     assert vector is not None
     assert vector[case.features.names.index("look_count_1h")] == sum(at >= bought for at in looks)
+
+
+@given(rows=arrivals, cut=st.integers(0, 60))
+@settings(max_examples=60, deadline=None)
+def test_a_restart_changes_no_bit(rows: list[tuple[str, str, int, float]], cut: int) -> None:
+    case = tiny_case(None)
+    undisturbed, before, after = WindowEngine(case), WindowEngine(case), WindowEngine(case)
+    wanted: dict[str, bytes] = {}
+    for part in (rows[:cut], rows[cut:]):
+        wanted.update(undisturbed.apply(batch_of(case, part)).states)
+    stored = before.apply(batch_of(case, rows[:cut])).states
+    after.restore(stored.items())
+    assert stored | after.apply(batch_of(case, rows[cut:])).states == wanted
+
+
+def test_state_of_another_layout_is_refused() -> None:
+    case = tiny_case(None)
+    stored = WindowEngine(case).apply(batch_of(case, [("ann", "buy", 0, 1.0)])).states["ann"]
+    with pytest.raises(UnknownVersion, match="layout 2, this version reads 3"):
+        WindowEngine(case).restore([("ann", b"\x02" + stored[1:])])
+
+
+@pytest.mark.parametrize("cut", [24, 800, -1, -8])
+def test_state_that_was_cut_short_is_refused(cut: int) -> None:
+    case = tiny_case(None)
+    stored = WindowEngine(case).apply(batch_of(case, [("ann", "buy", 0, 1.0), ("ann", "look", MINUTE, 1.0)])).states["ann"]
+    with pytest.raises(UnreadablePayload, match="damaged"):
+        WindowEngine(case).restore([("ann", stored[:cut])])
+
+
+def test_codes_of_another_order_mean_the_same_events() -> None:
+    case = tiny_case(None)
+    batch = batch_of(case, [("ann", "buy", 0, 1.0), ("ann", "look", MINUTE, 2.0)])
+    names = list(reversed(case.event_names))
+    types = pa.DictionaryArray.from_arrays(
+        pa.array([names.index(name) for name in batch.column("event_type").to_pylist()], pa.int8()), pa.array(names)
+    )
+    turned = batch.set_column(batch.schema.get_field_index("event_type"), "event_type", types)
+    assert WindowEngine(case).apply(turned).states == WindowEngine(case).apply(batch).states
+
+
+def test_a_window_that_has_emptied_costs_its_customer_nothing_more() -> None:
+    case = tiny_case(None, None)
+    engine = WindowEngine(case)
+    looks = [("ann", "look", minute * MINUTE, 1.0) for minute in range(100)]
+    sizes = [len(engine.apply(batch_of(case, [row])).states["ann"]) for row in [*looks, ("ann", "hello", 10**4 * MINUTE, 1.0)]]
+    assert sizes[-1] < sizes[50]
+    assert sizes[-1] < len(WindowEngine(case).apply(batch_of(case, looks[:1])).states["ann"])
+
+
+def test_cells_beyond_the_bits_of_a_word_are_read_as_well() -> None:
+    spans = [timedelta(minutes=10 * (1 + number)) for number in range(80)]
+    features = tuple(
+        Feature(f"look_{number}", "look", "seconds", Op.SUM, Sliding(span, timedelta(minutes=10)), "", "")
+        for number, span in enumerate(spans)
+    )
+    case = replace(tiny_case(None, None), features=FeatureTable(features=features))
+    engine, history = WindowEngine(case), []
+    for minute in range(0, 900, 13):
+        at = START + timedelta(minutes=minute)
+        done = engine.apply(batch_of(case, [("ann", "look", minute * MINUTE, float(minute))]))
+        history.append(Observed("look", at, {"seconds": float(minute)}))
+        assert done.vectors[0].tolist() == list(feature_vector(case.features, history, at) or ())

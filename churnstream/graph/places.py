@@ -1,0 +1,163 @@
+"""Which place of the engine's rows a customer has: a hash table over the bytes of the keys, compiled.
+
+Keys stand one after another in ``text``, the key of place ``p`` in ``text[starts[p]:starts[p + 1]]``. A cell is empty, or holds
+the upper half of the key's hash (FNV-1a, 64 bits) above its place plus 1; collisions move on to the next cell. Two keys are
+the same when their bytes are.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from churnstream.graph.table import compiled, inlined, table
+
+Bytes = NDArray[np.uint8]
+Whole = NDArray[np.int64]
+
+UNKNOWN = -1
+OFFSET_BASIS, PRIME = np.uint64(14695981039346656037), np.uint64(1099511628211)
+HALF, LOWER, EMPTY = np.uint64(32), np.uint64(0xFFFFFFFF), np.uint64(0)
+AHEAD = 16
+
+
+@inlined
+def hash_of(data, start, end):
+    """FNV-1a of some bytes, its upper bits mixed into the lower ones."""
+    code = OFFSET_BASIS
+    for place in range(start, end):
+        code = (code ^ np.uint64(data[place])) * PRIME
+    return code ^ (code >> HALF)
+
+
+@inlined
+def is_same(data, start, end, text, first, last):
+    """Whether two stretches of bytes are equal."""
+    if end - start != last - first:
+        return False
+    for place in range(end - start):
+        if data[start + place] != text[first + place]:
+            return False
+    return True
+
+
+@compiled
+def find(data, offsets, add, cells, text, starts, known, found):
+    """The place of each key ``data[offsets[i]:offsets[i + 1]]`` into ``found``; returns how many places there are.
+
+    A key that is not there gets the next place if ``add``, else UNKNOWN; the arrays have room, the caller saw to it.
+    """
+    hashes = np.empty(len(found), np.uint64)
+    data, offsets, cells, text, starts, found = (
+        table(data),
+        table(offsets),
+        table(cells),
+        table(text),
+        table(starts),
+        table(found),
+    )
+    for row in range(len(found)):
+        hashes[row] = hash_of(data, np.int64(offsets[row]), np.int64(offsets[row + 1]))
+    mask = np.uint64(len(cells) - 1)
+    near = np.uint64(0)
+    for row in range(len(found)):
+        if row % AHEAD == 0:  # ask for the cells of the next keys at once: the processor waits for all of them together
+            for ahead in range(row, min(row + AHEAD, len(found))):
+                near ^= cells[hashes[ahead] & mask]
+        start, end = np.int64(offsets[row]), np.int64(offsets[row + 1])
+        code = hashes[row]
+        cell = code & mask
+        while True:
+            held = cells[cell]
+            if held == EMPTY:
+                found[row] = UNKNOWN
+                if add:
+                    first = starts[known]
+                    for place in range(end - start):
+                        text[first + place] = data[start + place]
+                    known += 1
+                    starts[known] = first + end - start
+                    cells[cell] = ((code >> HALF) << HALF) | np.uint64(known)
+                    found[row] = known - 1
+                break
+            at = np.int64(held & LOWER) - 1
+            if held >> HALF == code >> HALF and is_same(data, start, end, text, starts[at], starts[at + 1]):
+                found[row] = at
+                break
+            cell = (cell + np.uint64(1)) & mask
+    return known, near
+
+
+@compiled
+def index(cells, text, starts, known):
+    """Enter the first ``known`` keys into empty cells."""
+    cells, text, starts = table(cells), table(text), table(starts)
+    mask = np.uint64(len(cells) - 1)
+    for place in range(known):
+        code = hash_of(text, starts[place], starts[place + 1])
+        cell = code & mask
+        while cells[cell] != EMPTY:
+            cell = (cell + np.uint64(1)) & mask
+        cells[cell] = ((code >> HALF) << HALF) | np.uint64(place + 1)
+
+
+class Places:
+    """The keys of one shard's customers, numbered in the order in which they came."""
+
+    def __init__(self) -> None:
+        self._known = 0
+        self._cells = np.zeros(1024, np.uint64)
+        self._text = np.zeros(4096, np.uint8)
+        self._starts = np.zeros(513, np.int64)
+
+    def __len__(self) -> int:
+        return self._known
+
+    def of(self, keys: pa.Array, add: bool = True) -> Whole:
+        """(n,) the place of each key of a string array without nulls; new keys get one, or UNKNOWN unless ``add``."""
+        data, offsets = _text_of(keys)
+        found = np.empty(len(keys), np.int64)
+        if add:
+            self._make_room(len(keys), int(offsets[-1] - offsets[0]))
+        self._known, _ = find(data, offsets, add, self._cells, self._text, self._starts, self._known, found)
+        return found
+
+    def one(self, key: str) -> int:
+        """The place of ``key``, UNKNOWN when it has none."""
+        return int(self.of(pa.array([key], pa.string()), add=False)[0])
+
+    def keys(self, places: Sequence[int] | Whole | None = None) -> list[str]:
+        """The keys of some places, by default of all."""
+        text, starts = self._text.data, self._starts
+        chosen = np.arange(self._known) if places is None else np.asarray(places, np.int64)
+        bounds = zip(starts[chosen].tolist(), starts[chosen + 1].tolist(), strict=True)
+        return [str(text[first:last], "utf-8") for first, last in bounds]
+
+    def _make_room(self, keys: int, size: int) -> None:
+        self._starts = grown(self._starts, self._known + keys + 1)
+        self._text = grown(self._text, int(self._starts[self._known]) + size)
+        wanted = 2 * (self._known + keys)
+        if len(self._cells) < wanted:
+            self._cells = np.zeros(1 << wanted.bit_length(), np.uint64)
+            index(self._cells, self._text, self._starts, self._known)
+
+
+def grown(array: Any, length: int) -> Any:
+    """``array`` with room for ``length`` rows or more, new ones zero; where the system can, without copying the old ones.
+
+    Views of the array must be made again.
+    """
+    if len(array) < length:
+        array.resize((max(length, len(array) + len(array) // 4), *array.shape[1:]), refcheck=False)
+    return array
+
+
+def _text_of(keys: pa.Array) -> tuple[Bytes, NDArray[np.int32]]:
+    """The bytes of a string array and where each of its strings begins; the last offset is the end."""
+    _, offsets, data = keys.buffers()
+    if len(keys) == 0 or offsets is None:
+        return np.zeros(0, np.uint8), np.zeros(1, np.int32)
+    starts = np.frombuffer(offsets, np.int32)[keys.offset : keys.offset + len(keys) + 1]
+    return (np.zeros(0, np.uint8) if data is None else np.frombuffer(data, np.uint8)), starts
