@@ -11,7 +11,6 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from llvmlite import ir
 from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic, models, overload, register_model
@@ -67,7 +66,7 @@ def table(_: Any, array: Any) -> Any:
         shape = cgutils.unpack_tuple(builder, source.shape)
         into = cgutils.create_struct_proxy(made)(context, builder)
         into.data, into.length = source.data, shape[0]
-        into.width = shape[1] if array.ndim == 2 else ir.Constant(shape[0].type, 1)
+        into.width = shape[1] if array.ndim == 2 else context.get_constant(types.intp, 1)
         return into._getvalue()
 
     return made(array), codegen
