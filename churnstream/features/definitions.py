@@ -1,17 +1,7 @@
 """The definition table of a use case's features: the one place that says what each number means.
 
-Two engines read it (``features/reference.py`` and ``graph/engine.py``) and one test holds them equal. The windows are
-described in ``features/windows.py``. Beyond them, for both engines:
-
-* Only event time counts, in whole microseconds, UTC.
-* The *anchor* of a customer is the earliest event of the type ``FeatureTable.anchor``; windows of the kind ``First`` need
-  one.
-* A customer has a feature vector from the instant something the table asks for is known: the anchor, where there is one,
-  and the event ``FeatureTable.requires``, where there is one; else any event at all.
-* An event more than ``FeatureTable.lateness`` behind the newest event of the same customer is late: it changes nothing and
-  goes to the dead letters. An event inside the lateness is applied as if it had arrived in order, also when it moves the
-  anchor.
-* Customers never touch: one whose clock is wrong makes nobody else late.
+Two engines read it (``features/reference.py`` and ``graph/engine.py``) and one test holds them equal. The windows, and the rules
+of time that hold for all of them, are described in ``features/windows.py``.
 """
 
 import hashlib

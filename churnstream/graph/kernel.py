@@ -257,26 +257,30 @@ def look(place, track, view, at_track, lateness, irows, c, as_of, islots, slots,
 
 
 @inlined
-def read_track(place, each, moved, track, view, slot, as_of, islots, slots, live, nodes, inodes, scratch, width):
-    """The aggregate of a track's view into ``scratch``; ``moved`` says that the track has been brought to ``as_of``."""
-    ag.clear(scratch, 0, 0, width)
-    if slot != me.NOWHERE:
-        kind, gap, period = track[place, DISTINCT_OF], track[place, GAP], track[place, PERIOD]
-        if kind == IS_SET_FROM_ANCHOR:
-            scratch[0, ag.N] = pn.count_set(np.int64(0), islots, slot, inodes)
-        elif kind != SLIDES:
-            scratch[0, ag.N] = pn.count_set(pn.pane_at(as_of, period) - view[each, PANES] + 1, islots, slot, inodes)
-        elif gap > 0:
-            if as_of - slots[slot, live + ag.LAST_AT] <= gap:
-                ag.copy(scratch, 0, 0, slots, slot, live, width)
+def read_track(place, each, moved, track, view, slot, as_of, present, islots, slots, live, nodes, inodes, scratch, width):
+    """The aggregate of a track's view at the instant ``as_of``, in the pane ``present``, into ``scratch``.
+
+    ``moved`` says that the track has been brought there.
+    """
+    kind, gap = track[place, DISTINCT_OF], track[place, GAP]
+    if slot == me.NOWHERE:
+        ag.clear(scratch, 0, 0, width)
+    elif kind == SLIDES and gap == 0:
+        highest = present - view[each, AGO]
+        lowest = highest - view[each, PANES] + 1
+        if moved:
+            at = me.VIEWS + (each - track[place, FIRST_VIEW]) * me.VIEW_SIZE
+            pn.read_view(at, view[each, STACK], lowest, highest, islots, slots, slot, live, nodes, inodes, scratch, width)
         else:
-            highest = as_of // period - view[each, AGO]
-            lowest = highest - view[each, PANES] + 1
-            if moved:
-                at = me.VIEWS + (each - track[place, FIRST_VIEW]) * me.VIEW_SIZE
-                pn.read_view(at, view[each, STACK], lowest, highest, islots, slots, slot, live, nodes, inodes, scratch, width)
-            else:
-                pn.walk(lowest, highest, islots, slots, slot, live, nodes, inodes, scratch, width)
+            pn.walk(lowest, highest, islots, slots, slot, live, nodes, inodes, scratch, width)
+    elif kind == SLIDES:
+        if as_of - slots[slot, live + ag.LAST_AT] <= gap:
+            ag.copy(scratch, 0, 0, slots, slot, live, width)
+        else:
+            ag.clear(scratch, 0, 0, width)
+    else:
+        lowest = np.int64(0) if kind == IS_SET_FROM_ANCHOR else present - view[each, PANES] + 1
+        scratch[0, ag.N] = pn.count_set(lowest, islots, slot, inodes)
 
 
 @inlined
@@ -303,7 +307,7 @@ def derive(derived, as_of, out, row, first):
 
 
 @compiled
-def bring_near(customers, begin, end, tracks, irows, islots):
+def bring_near(customers, begin, end, tracks, irows, islots, inodes):
     """Read a word of each line that some customers take in memory, so that the processor fetches them all at once."""
     touched = np.int64(0)
     for place in range(begin, end):
@@ -316,6 +320,11 @@ def bring_near(customers, begin, end, tracks, irows, islots):
             if slot >= 0:
                 for column in range(0, width_of(islots), LINE):
                     touched ^= islots[slot, column]
+    for place in range(begin, end):
+        for track in range(tracks):
+            slot = irows[customers[place], me.TRACKS + track * me.TRACK_SIZE]
+            if slot >= 0 and islots[slot, me.HEAD] >= 0:
+                touched ^= inodes[islots[slot, me.HEAD], me.PANE] ^ inodes[islots[slot, me.TAIL], me.PANE]
     return touched
 
 
@@ -345,7 +354,7 @@ def apply_rows(plan, places, pools, batch, groups):
     near = np.int64(0)
     for member in range(groups):
         if member % AHEAD == 0:
-            near ^= bring_near(customers, member, min(groups, member + AHEAD), len(track), irows, islots)
+            near ^= bring_near(customers, member, min(groups, member + AHEAD), len(track), irows, islots, inodes)
         c = customers[member]
         row = first[member]
         while row >= 0:
@@ -419,10 +428,11 @@ def apply_rows(plan, places, pools, batch, groups):
                 for place in range(len(track)):
                     if (dirty & track[place, CELLS]) != 0:
                         slot = irows[c, me.TRACKS + place * me.TRACK_SIZE]
+                        present = pn.pane_at(newest, track[place, PERIOD])
                         for each in range(track[place, FIRST_VIEW], track[place, FIRST_VIEW] + track[place, VIEWS]):
                             read_track(
-                                place, each, True, track, view, slot, newest, islots, slots, live, nodes, inodes, scratch,
-                                width,
+                                place, each, True, track, view, slot, newest, present, islots, slots, live, nodes, inodes,
+                                scratch, width,
                             )  # fmt: skip
                             read_columns(len(acc) + each, cell_from, cell_reads, scratch, 0, 0, 0, rows, c, at_vector)
             if dirty != 0 or timely:
@@ -447,7 +457,10 @@ def read_customer(plan, places, pools, c, as_of, out, scratch):
         return
     for place in range(len(track)):
         slot = irows[c, me.TRACKS + place * me.TRACK_SIZE]
+        present = pn.pane_at(as_of, track[place, PERIOD])
         for each in range(track[place, FIRST_VIEW], track[place, FIRST_VIEW] + track[place, VIEWS]):
-            read_track(place, each, False, track, view, slot, as_of, islots, slots, places.live, nodes, inodes, room, plan.width)
+            read_track(
+                place, each, False, track, view, slot, as_of, present, islots, slots, places.live, nodes, inodes, room, plan.width
+            )
             read_columns(len(plan.acc) + each, cell_from, cell_reads, room, 0, 0, 0, into, 0, 0)
     derive(table(plan.derived), as_of, into, 0, 0)

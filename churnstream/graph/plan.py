@@ -227,7 +227,7 @@ class _Compiler:
             span = window.span // MICROSECOND if isinstance(window, First) else NO_END
             return _share(self._accumulators, (event, column, span))
         if isinstance(window, Session):
-            return self._view(_share(self._tracks, (event, column, 0, window.gap // MICROSECOND, SLIDES)), 1, 0)
+            return self._view(_share(self._tracks, (event, column, 1, window.gap // MICROSECOND, SLIDES)), 1, 0)
         pane = window.span if isinstance(window, Tumbling) else window.pane
         ago = timedelta(0) if isinstance(window, Tumbling) else window.ago
         track = _share(self._tracks, (event, column, pane // MICROSECOND, 0, SLIDES))
