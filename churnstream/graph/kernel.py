@@ -168,7 +168,7 @@ def into_windows_from_anchor(
     for place in range(code[k, TRACK], code[k, TRACK_END]):
         if track[place, DISTINCT_OF] == IS_SET_FROM_ANCHOR and after < track[place, GAP]:
             slot = irows[c, me.TRACKS + place * me.TRACK_SIZE + me.SLOT]
-            pn.into_set(islots, slot, np.int64(0), numbers[row, offset + track[place, COLUMN]], nodes, inodes, free)
+            pn.into_set(islots, slot, np.int64(0), numbers[row, offset + track[place, COLUMN]], nodes, inodes, free, width)
             changed |= track[place, CELLS]
     return changed
 
@@ -208,7 +208,7 @@ def into_track(place, track, at_track, lateness, irows, c, at, value, islots, sl
     gap = track[place, GAP]
     if track[place, DISTINCT_OF] != SLIDES:
         pane = pn.pane_at(at, track[place, PERIOD])
-        pn.into_set(islots, slot, pane, value, nodes, inodes, free)
+        pn.into_set(islots, slot, pane, value, nodes, inodes, free, width)
         irows[c, at_track + me.LOOK_AT] = me.LONG_AGO
     elif gap > 0:
         oldest = irows[c, me.NEWEST] - lateness - gap

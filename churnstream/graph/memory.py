@@ -21,8 +21,8 @@ Real = NDArray[np.float64]
 # columns of ``rows``
 NEWEST, ANCHOR, REQUIRED, DIRTY, WAITING, WAIT_LIMIT, FIRST_WAITING, LAST_WAITING, TRACKS = range(9)
 SLOT, LOOK_AT, TRACK_SIZE = range(3)  # of a track, from TRACKS on
-# columns of ``slots``; then the live aggregate, and front and back of each stack
-HEAD, TAIL, LIVE, VIEWS = range(4)
+# columns of ``slots``, COUNT how many nodes; then the live aggregate, and front and back of each stack
+HEAD, TAIL, LIVE, COUNT, VIEWS = range(5)
 START, STARTS, FLIP, TAKEN, VIEW_SIZE = range(5)  # of a view, from VIEWS on
 # columns of ``nodes``; HELD is the node's aggregate, then one merge a stack
 PANE, BEFORE, AFTER, HELD = range(4)

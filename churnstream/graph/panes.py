@@ -14,10 +14,11 @@ in order of the pane that the value was last seen in.
 
 import numpy as np
 
-from churnstream.graph.aggregate import FIRST_AT, LAST_AT, N, add, clear, copy, merge
+from churnstream.graph.aggregate import FIRST_AT, LAST_AT, SUM, N, add, clear, copy, merge
 from churnstream.graph.memory import (
     AFTER,
     BEFORE,
+    COUNT,
     FLIP,
     HEAD,
     HELD,
@@ -50,6 +51,7 @@ def open_slot(irows, c, at, islots, slots, free, live, length, width):
     free[SLOTS_LEFT] -= 1
     for column in range(live):
         islots[slot, column] = NOWHERE
+    islots[slot, COUNT] = 0
     for column in range(live, length, width):
         clear(slots, slot, column, width)
     irows[c, at] = slot
@@ -90,6 +92,7 @@ def append(islots, slot, inodes, free, pane):
     else:
         inodes[tail, AFTER] = place
     islots[slot, TAIL] = place
+    islots[slot, COUNT] += 1
     return place
 
 
@@ -110,6 +113,7 @@ def insert(islots, slot, before, inodes, free, pane):
         islots[slot, HEAD] = place
     else:
         inodes[before, AFTER] = place
+    islots[slot, COUNT] += 1
     return place
 
 
@@ -128,6 +132,7 @@ def unlink(islots, slot, place, inodes, free):
     inodes[place, AFTER] = free[NODE_FREE]
     free[NODE_FREE] = place
     free[NODES_LEFT] += 1
+    islots[slot, COUNT] -= 1
 
 
 @compiled
@@ -185,11 +190,11 @@ def into_session(islots, slots, slot, live, gap, oldest, instant, value, nodes, 
 
 
 @compiled
-def into_set(islots, slot, pane, value, nodes, inodes, free):
+def into_set(islots, slot, pane, value, nodes, inodes, free, width):
     """Note that a value was seen in a pane."""
     place = islots[slot, TAIL]
     behind = NOWHERE  # the newest node that is not newer than the pane
-    while place != NOWHERE and nodes[place, HELD] != value:
+    while place != NOWHERE and nodes[place, HELD + SUM] != value:
         if behind == NOWHERE and inodes[place, PANE] <= pane:
             behind = place
         place = inodes[place, BEFORE]
@@ -202,7 +207,8 @@ def into_set(islots, slot, pane, value, nodes, inodes, free):
             while behind != NOWHERE and inodes[behind, PANE] > pane:
                 behind = inodes[behind, BEFORE]
     place = insert(islots, slot, behind, inodes, free, pane)
-    nodes[place, HELD] = value
+    clear(nodes, place, HELD, width)
+    add(nodes, place, HELD, 0.0, value, width)
 
 
 @inlined

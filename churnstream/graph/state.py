@@ -1,9 +1,10 @@
 """Customers' state as bytes that are stored, and back, many customers at a time, compiled.
 
 A customer's bytes are words of 8: the version of this layout, the fingerprint of the features, how many nodes follow; the
-customer's row; the events that wait for the anchor; and for each track that holds events its slot and its nodes, oldest first.
-Links between nodes are stored as the node's number in its track, so that what is read back merges in the same order, to the last
-bit. Only the merges that nodes keep for long windows are left out: they are made again.
+customer's row; the events that wait for the anchor; and for each track that holds events its slot and its nodes, oldest first, a
+node of a single number in two words (where aggregates are wide, three). Links between nodes are stored as the node's number in its
+track, so that what is read back merges in the same order, to the last bit. Only the merges that nodes keep for long windows are
+left out: they are made again.
 """
 
 from collections.abc import Sequence
@@ -13,11 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from churnstream.errors import FingerprintMismatch, UnknownVersion, UnreadablePayload
+from churnstream.graph import aggregate as ag
 from churnstream.graph import memory as me
 from churnstream.graph import panes as pn
 from churnstream.graph.memory import Layout, Pools, Words
 from churnstream.graph.plan import FIRST_VIEW, STACK, VIEWS, Plan
-from churnstream.graph.table import compiled, table
+from churnstream.graph.table import compiled, inlined, table
 
 VERSION = 3
 VERSION_AT, FINGERPRINT_AT, NODES_AT, HEADER = range(4)
@@ -26,35 +28,30 @@ VERSION_WORD = VERSION.to_bytes(WORD, "little")
 
 
 @compiled
-def sizes(places, chosen, tracks, width, pools, counts, ends):
-    """How many nodes each chosen customer has, and where the words of each end when they stand one after another."""
-    irows, islots, inodes = table(pools.irows), table(pools.islots), table(pools.inodes)
-    end = 0
+def room(places, chosen, tracks, width, pools):
+    """How many words the chosen customers take at most."""
+    irows, islots = table(pools.irows), table(pools.islots)
+    words = 0
     for each in range(len(chosen)):
         c = chosen[each]
-        nodes, slots = 0, 0
+        words += HEADER + places.row + irows[c, me.WAITING] * (places.wait - 1)
         for track in range(tracks):
             slot = irows[c, me.TRACKS + track * me.TRACK_SIZE]
             if slot >= 0:
-                slots += 1
-                node = islots[slot, me.HEAD]
-                while node >= 0:
-                    nodes += 1
-                    node = inodes[node, me.AFTER]
-        waiting = irows[c, me.WAITING] * (places.wait - 1)
-        end += HEADER + places.row + waiting + slots * (places.slot + 1) + nodes * (1 + width)
-        counts[each] = nodes
-        ends[each] = end
+                words += places.slot + islots[slot, me.COUNT] * (1 + width)
+    return words
 
 
 @compiled
-def write(places, chosen, track, width, fingerprint, pools, counts, out):
-    """The words of the chosen customers into ``out``, one after another."""
+def write(places, chosen, track, width, fingerprint, pools, out, ends):
+    """The words of the chosen customers into ``out``, one after another, and where each of them ends."""
     irows, islots, inodes, iwaits = table(pools.irows), table(pools.islots), table(pools.inodes), table(pools.iwaits)
+    nodes = table(pools.nodes)
     at = 0
     for each in range(len(chosen)):
         c = chosen[each]
-        out[at + VERSION_AT], out[at + FINGERPRINT_AT], out[at + NODES_AT] = VERSION, fingerprint, counts[each]
+        nodes_at, held = at + NODES_AT, 0
+        out[at + VERSION_AT], out[at + FINGERPRINT_AT] = VERSION, fingerprint
         at += HEADER
         for column in range(places.row):
             out[at + column] = irows[c, column]
@@ -74,13 +71,12 @@ def write(places, chosen, track, width, fingerprint, pools, counts, out):
             slot = irows[c, me.TRACKS + each_track * me.TRACK_SIZE]
             if slot < 0:
                 continue
-            head = at
-            at += 1
             for column in range(places.slot):
                 out[at + column] = islots[slot, column]
             out[at + me.HEAD], out[at + me.TAIL] = me.NOWHERE, me.NOWHERE
             slot_at = at
             at += places.slot
+            held += islots[slot, me.COUNT]
             number = 0
             place = islots[slot, me.HEAD]
             while place >= 0:
@@ -89,13 +85,26 @@ def write(places, chosen, track, width, fingerprint, pools, counts, out):
                         column = me.VIEWS + view * me.VIEW_SIZE + link
                         if islots[slot, column] == place:
                             out[slot_at + column] = number
-                out[at] = inodes[place, me.PANE]
-                for column in range(width):
-                    out[at + 1 + column] = inodes[place, me.HELD + column]
-                at += 1 + width
+                single = nodes[place, me.HELD + ag.N] == 1.0
+                out[at] = inodes[place, me.PANE] * 2 + single
+                if single:
+                    out[at + 1] = inodes[place, me.HELD + ag.SUM]
+                    if width == ag.WIDTH:
+                        out[at + 2] = inodes[place, me.HELD + ag.LAST_AT]
+                else:
+                    for column in range(width):
+                        out[at + 1 + column] = inodes[place, me.HELD + column]
+                at += node_words(single, width)
                 number += 1
                 place = inodes[place, me.AFTER]
-            out[head] = number
+        out[nodes_at] = held
+        ends[each] = at
+
+
+@inlined
+def node_words(single, width):
+    """How many words a node takes."""
+    return (3 if width == ag.WIDTH else 2) if single else 1 + width
 
 
 @compiled
@@ -103,7 +112,7 @@ def read(places, chosen, track, view, width, words, pools):
     """The reverse of ``write``, into customers' rows that are those of newcomers; the pools have room, the caller saw to it."""
     irows, islots, slots, iwaits = table(pools.irows), table(pools.islots), table(pools.slots), table(pools.iwaits)
     nodes, inodes, free = table(pools.nodes), table(pools.inodes), table(pools.free)
-    numbered = np.empty(len(inodes) + 1, np.int64)
+    numbered, numbers = np.empty(len(inodes) + 1, np.int64), words.view(np.float64)
     at = 0
     for each in range(len(chosen)):
         c = chosen[each]
@@ -134,19 +143,21 @@ def read(places, chosen, track, view, width, words, pools):
             look_at = irows[c, slot_at + me.LOOK_AT]
             slot = pn.open_slot(irows, c, slot_at, islots, slots, free, places.live, places.slot, width)
             irows[c, slot_at + me.LOOK_AT] = look_at
-            count = words[at]
-            at += 1
             for column in range(places.slot):
                 islots[slot, column] = words[at + column]
+            count, islots[slot, me.COUNT] = islots[slot, me.COUNT], 0
             at += places.slot
-            islots[slot, me.HEAD] = me.NOWHERE
-            islots[slot, me.TAIL] = me.NOWHERE
             for number in range(count):
-                place = pn.append(islots, slot, inodes, free, words[at])
+                single = (words[at] & 1) == 1
+                place = pn.append(islots, slot, inodes, free, words[at] >> 1)
                 numbered[number] = place
-                for column in range(width):
-                    inodes[place, me.HELD + column] = words[at + 1 + column]
-                at += 1 + width
+                if single:
+                    ag.clear(nodes, place, me.HELD, width)
+                    ag.add(nodes, place, me.HELD, numbers[at + 2] if width == ag.WIDTH else 0.0, numbers[at + 1], width)
+                else:
+                    for column in range(width):
+                        inodes[place, me.HELD + column] = words[at + 1 + column]
+                at += node_words(single, width)
             for each_view in range(track[each_track, VIEWS]):
                 column = me.VIEWS + each_view * me.VIEW_SIZE
                 for link in (me.START, me.FLIP, me.TAKEN):
@@ -162,29 +173,35 @@ def read(places, chosen, track, view, width, words, pools):
 def fits(places, tracks, width, words, starts, lengths):
     """Whether each customer's words are as many as their counts say."""
     for each in range(len(starts)):
-        start, length = starts[each], lengths[each]
-        if length < HEADER + places.row:
+        at, end = starts[each], starts[each] + lengths[each]
+        row = at + HEADER
+        if end < row + places.row or words[row + me.WAITING] < 0:
             return False
-        row, slots = start + HEADER, 0
+        at, nodes = row + places.row + words[row + me.WAITING] * (places.wait - 1), 0
         for track in range(tracks):
-            slots += words[row + me.TRACKS + track * me.TRACK_SIZE] >= 0
-        waiting, nodes = words[row + me.WAITING], words[start + NODES_AT]
-        if waiting < 0 or nodes < 0:
-            return False
-        if length != HEADER + places.row + waiting * (places.wait - 1) + slots * (places.slot + 1) + nodes * (1 + width):
+            if words[row + me.TRACKS + track * me.TRACK_SIZE] < 0:
+                continue
+            if at + places.slot > end:
+                return False
+            count = words[at + me.COUNT]
+            at += places.slot
+            nodes += count
+            for _ in range(count):
+                if at >= end:
+                    return False
+                at += node_words((words[at] & 1) == 1, width)
+        if at != end or nodes != words[starts[each] + NODES_AT]:
             return False
     return True
 
 
 def pack(plan: Plan, places: Layout, pools: Pools, chosen: Words) -> list[bytes]:
     """The bytes of each of the ``chosen`` (n,) customers."""
-    counts, ends = np.empty(len(chosen), np.int64), np.empty(len(chosen), np.int64)
     track, width = plan.arrays.track, plan.arrays.width
-    sizes(places, chosen, len(track), width, pools, counts, ends)
-    words = np.empty(int(ends[-1]) if len(ends) else 0, np.int64)
-    fingerprint = fingerprint_of(plan)
-    write(places, chosen, track, width, fingerprint, pools, counts, words)
-    packed = memoryview(words.tobytes())
+    words = np.empty(room(places, chosen, len(track), width, pools), np.int64)
+    ends = np.empty(len(chosen), np.int64)
+    write(places, chosen, track, width, fingerprint_of(plan), pools, words, ends)
+    packed = words.data.cast("B")
     bounds = (ends * WORD).tolist()
     return [bytes(packed[start:end]) for start, end in pairwise([0, *bounds])]
 
