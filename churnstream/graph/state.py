@@ -2,7 +2,7 @@
 
 A customer's bytes are words of 8: the version of this layout, the fingerprint of the features, how many nodes follow; the
 customer's row; the events that wait for the anchor; and for each track that holds events its slot and its nodes, oldest first, a
-node of a single number in two words (where aggregates are wide, three). Links between nodes are stored as the node's number in its
+node of a single number in two words (where aggregates are wide, three). Links between nodes are stored as a node's number in its
 track, so that what is read back merges in the same order, to the last bit. Only the merges that nodes keep for long windows are
 left out: they are made again.
 """
