@@ -1,13 +1,13 @@
 # Churnstream: `make help` says what there is. Everything runs in .venv, which scripts/set-up makes from the committed lock.
 
 BIN := .venv/bin
-export CASE DATA USERS EVENTS
+export CASE DATA USERS EVENTS PEERS
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow check lint lab lock up down status clean
+.PHONY: help demo test test-slow check lint bench-features bench-windows-cost lab lock up down status clean
 
 help: ## Say what each target does
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
 
 demo: ## Run the numbered notebooks, end to end; CASE= DATA= USERS= EVENTS= choose what flows
 	@scripts/set-up base
@@ -29,6 +29,15 @@ lint: ## Check format, style and types
 	@$(BIN)/mypy
 
 check: lint test ## Check format, style and types, and run the tests: what CI asks of a change
+
+bench-features: ## Measure how fast features are computed, beside others who can; PEERS= chooses whom
+	@scripts/set-up base
+	@scripts/set-up-peers $(PEERS)
+	@$(BIN)/python -m tests.bench.features $${PEERS:+--peers $$PEERS}
+
+bench-windows-cost: ## Measure and draw what an event costs, against customers and windows
+	@scripts/set-up base
+	@$(BIN)/python -m tests.bench.features_cost
 
 lab: ## Open the notebooks in JupyterLab
 	@scripts/set-up lab

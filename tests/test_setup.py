@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-LOCKS = ("requirements.lock", "requirements-dev.lock", "requirements-lab.lock", "requirements-uv.lock")
+LOCKS = ("requirements.lock", "requirements-dev.lock", "requirements-lab.lock", "requirements-uv.lock", "requirements-peers.lock")
 HEAVY = {
     "jupyterlab",
     "keras",

@@ -81,12 +81,9 @@ class WindowEngine:
         groups = kernel.group(who, self._marks(), work.customers, work.first, work.following)
         waits = rows if arrays.anchored else 0
         self._memory.make_room(len(self._places), groups * len(arrays.track), rows * self._tracks_touched, waits)
-        kernel.apply_rows(arrays, self._memory.layout, self._memory.pools, work, groups)
+        count = kernel.apply_rows(arrays, self._memory.layout, self._memory.pools, work, groups)
+        emitted, vectors = work.emitted[:count], work.vectors[:count]
         late = np.flatnonzero(work.outcome == kernel.LATE)
-        emitted, vectors = work.emitted, work.vectors
-        there = emitted >= 0
-        if not there.all():
-            emitted, vectors = emitted[there], vectors[there]
         if not states:
             return Applied(emitted, vectors, late, {})
         changed = work.customers[:groups] if not len(late) else np.unique(who[work.outcome == kernel.APPLIED])

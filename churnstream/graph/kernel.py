@@ -50,7 +50,7 @@ class Batch(NamedTuple):
 
     ``customers``, ``first`` and ``following`` are its rows by customer (see ``group``); ``codes``, ``times`` (microseconds since
     1970) and ``values`` (rows, fields) its columns. The kernel writes ``outcome`` (rows,), APPLIED or LATE; ``vectors`` (rows
-    that are served, features) and in ``emitted`` the row of each, -1 where there is none; ``scratch`` (1, width) is room for one
+    that are served, features) and in ``emitted`` the row of each, in order, without gaps; ``scratch`` (1, width) is room for one
     aggregate.
     """
 
@@ -330,7 +330,7 @@ def bring_near(customers, begin, end, tracks, irows, islots, inodes):
 
 @compiled
 def apply_rows(plan, places, pools, batch, groups):
-    """Apply a batch of so many ``groups`` (see ``group``)."""
+    """Apply a batch of so many ``groups`` (see ``group``); returns how many vectors there are."""
     # Taken apart once: a tuple of arrays is copied at every call it is passed to.
     anchor, requires, lateness, width, timely, anchored = (
         plan.anchor, plan.requires, plan.lateness, plan.width, plan.timely, plan.anchored
@@ -443,6 +443,15 @@ def apply_rows(plan, places, pools, batch, groups):
                 for column in range(features):
                     vectors[to, column] = rows[c, at_vector + column]
     scratch[0, 0] = near  # or else it would not be read at all
+    count = 0
+    for place in range(served):
+        if emitted[place] >= 0:
+            if count < place:
+                emitted[count] = emitted[place]
+                for column in range(features):
+                    vectors[count, column] = vectors[place, column]
+            count += 1
+    return count
 
 
 @compiled

@@ -27,14 +27,15 @@ class DecodeBatch:
 
 
 class UpdateFeatures(storey.Flow):
-    """A batch of rows -> (the batch, what it did to the features).
+    """A batch of rows -> (the batch, what it did to the features), with the ``states`` of changed customers unless none are stored.
 
     One engine a shard, restored from the feature table when the shard's first record comes, and dropped when a record fails, so
     that memory never runs ahead of what is durable.
     """
 
-    def __init__(self, **kwargs: Any):
+    def __init__(self, states: bool = True, **kwargs: Any):
         super().__init__(**{**kwargs, "full_event": True})
+        self._states = states
         self._engines: dict[int, WindowEngine] = {}
 
     async def _do(self, event: Any) -> Any:
@@ -43,7 +44,7 @@ class UpdateFeatures(storey.Flow):
             return await self._do_downstream(event)
         work: Work = event.work
         work.done.add_done_callback(lambda done: self._forget_if_failed(work.shard, done))
-        event.body = (event.body, self._engine(work).apply(event.body))
+        event.body = (event.body, self._engine(work).apply(event.body, self._states))
         return await self._do_downstream(event)
 
     def _engine(self, work: Work) -> WindowEngine:
