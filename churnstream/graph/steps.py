@@ -27,7 +27,7 @@ class DecodeBatch:
 
 
 class UpdateFeatures(storey.Flow):
-    """A batch of rows -> (the batch, what it did to the features), with the ``states`` of changed customers unless none are stored.
+    """A batch of rows -> (the batch, what it did to the features), with the ``states`` that changed unless nobody stores them.
 
     One engine a shard, restored from the feature table when the shard's first record comes, and dropped when a record fails, so
     that memory never runs ahead of what is durable.
