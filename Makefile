@@ -1,10 +1,10 @@
 # Churnstream: `make help` says what there is. Everything runs in .venv, which scripts/set-up makes from the committed lock.
 
 BIN := .venv/bin
-export CASE DATA USERS EVENTS PEERS
+export CASE DATA USERS EVENTS PEERS POINTS SEED
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow check lint bench-features bench-windows-cost lab lock up down status clean
+.PHONY: help demo test test-slow check lint certificate bench-features bench-windows-cost lab lock up down status clean
 
 help: ## Say what each target does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
@@ -29,6 +29,10 @@ lint: ## Check format, style and types
 	@$(BIN)/mypy
 
 check: lint test ## Check format, style and types, and run the tests: what CI asks of a change
+
+certificate: ## Prove that features are the same in batch, stream and serving; POINTS= SEED= choose the replay
+	@scripts/set-up base
+	@$(BIN)/python -m churnstream.certificate $${POINTS:+--points "$$POINTS"} $${SEED:+--seed "$$SEED"}
 
 bench-features: ## Measure how fast features are computed, beside others who can; PEERS= chooses whom
 	@scripts/set-up base

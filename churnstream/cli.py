@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from churnstream.certificate.command import certificate
 from churnstream.errors import ChurnstreamError, UnknownFunction
 from churnstream.local import Home, SupervisorClient
 from churnstream.settings import DEFAULT_CASE, DEFAULT_PROJECT, Settings
@@ -142,6 +143,9 @@ def demo(
 
         if not show(plan(case, data, users, events, keep, notebooks, output), Home.find(), console):
             raise typer.Exit(1)
+
+
+app.command()(certificate)
 
 
 @app.command()

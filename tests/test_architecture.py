@@ -42,7 +42,8 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "__init__": (*GROUND, "settling", "local"),
     "web": (*GROUND, *WORKS, "wiring", "reading", "local"),
     "demo": (*GROUND, *WORKS, "wiring", "reading", "local", "pictures", "__init__"),
-    "cli": (*GROUND, *WORKS, "wiring", "reading", "local", "__init__", "web", "demo", "pictures"),
+    "certificate": (*GROUND, *WORKS, "wiring", "reading", "demo.style", "__init__"),
+    "cli": (*GROUND, *WORKS, "wiring", "reading", "local", "__init__", "web", "demo", "certificate", "pictures"),
     "project_setup": (*GROUND, *WORKS, "wiring", "triggers", "__init__"),
     "notebooks": (*GROUND, *WORKS, "wiring", "triggers", "reading", "tryout", "local", "__init__"),
 }
