@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import lru_cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,7 @@ class Delivered:
     headers: Mapping[str, str]
 
 
+@lru_cache(maxsize=4_096)  # a unit of work asks again and again for the few keys that it is about
 def shard_of(key: str, shards: int) -> int:
     """The shard of a key: Kafka's own partition for it (murmur2 of the UTF-8 bytes, sign dropped, modulo the shards).
 

@@ -30,7 +30,7 @@ window                    holds the events at
 * *Events at one instant* all count; the first of them is the one that came first, the last the one that came last.
 * *Customers never touch*: one whose clock is wrong makes nobody else late, and nobody else's windows move.
 * Amounts that are no numbers (NaN, infinities), negative zero, and numbers beyond a field's limits never get here: the door
-  refuses them with a sentence (``codecs.py``).
+  refuses them with a sentence (``codecs/``).
 * Sums are of any number of cents rounded once, at the end; counts are exact; means, variances and what is made from them agree
   with the exact answer within 1e-9.
 """

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
+from itertools import pairwise
 from typing import Any
 
 import msgspec
@@ -11,7 +12,8 @@ import pyarrow as pa
 
 from churnstream.codecs import ARROW, EventDecoder, encode_batch
 from churnstream.errors import UnreadablePayload
-from churnstream.records import Record, shard_of
+from churnstream.records import Record
+from churnstream.stages.sharding import shards_of
 from churnstream.streams.base import Unit
 from churnstream.topology import INCOMING, SHARDS
 from churnstream.usecases.case import UseCase
@@ -37,7 +39,6 @@ class Intake:
     def __init__(self, case: UseCase, shards: int = SHARDS):
         self._case, self._shards = case, shards
         self._decoder = EventDecoder(case)
-        self._shard_of: dict[str, int] = {}
 
     def take(self, body: Any, unit: Unit) -> Receipt:
         """Write what ``body`` holds into ``unit``: good events to the incoming stream, the rest to the dead letters.
@@ -70,22 +71,16 @@ class Intake:
         return Receipt(accepted, len(decoded.refused), duplicates, shown)
 
     def _by_shard(self, batch: pa.RecordBatch) -> Sequence[pa.RecordBatch]:
+        """The rows of each shard that has any, in order."""
         if not batch.num_rows:
             return ()
-        encoded = batch.column(0).dictionary_encode()
-        shards = np.array([self._shard(key) for key in encoded.dictionary.to_pylist()])[encoded.indices.to_numpy()]
-        present = np.unique(shards)
-        if len(present) == 1:
+        shards = shards_of(batch.column(0), self._shards)
+        rows = np.bincount(shards)
+        if np.count_nonzero(rows) == 1:
             return (batch,)
-        return tuple(batch.take(pa.array(np.flatnonzero(shards == shard))) for shard in present)
-
-    def _shard(self, key: str) -> int:
-        known = self._shard_of.get(key)
-        if known is None:
-            if len(self._shard_of) > 1_000_000:
-                self._shard_of.clear()
-            known = self._shard_of[key] = shard_of(key, self._shards)
-        return known
+        ends = np.cumsum(rows).tolist()
+        together = _in_order(batch, pa.array(np.argsort(shards, kind="stable")))
+        return tuple(together.slice(start, end - start) for start, end in pairwise((0, *ends)) if start < end)
 
     def _without_duplicates(self, batch: pa.RecordBatch, unit: Unit, owner: str) -> pa.RecordBatch:
         if self._case.identity is None:
@@ -101,6 +96,12 @@ class Intake:
             unit.put(IDENTITIES, digest, b"", owner)
             fresh.append(place)
         return batch if len(fresh) == batch.num_rows else batch.take(pa.array(fresh, pa.int64()))
+
+
+def _in_order(batch: pa.RecordBatch, order: pa.Array) -> pa.RecordBatch:
+    """``batch.take(order)``, but for the columns that have nothing to put in order: most events leave most fields empty."""
+    columns = [each if each.null_count == len(each) else each.take(order) for each in batch.columns]
+    return pa.RecordBatch.from_arrays(columns, schema=batch.schema)
 
 
 def _bytes(body: Any) -> bytes:

@@ -1,10 +1,12 @@
 """The door of the river: what is good comes in once, what is not is told why, and what cannot be written is not promised."""
 
+import asyncio
 import json
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import Any
 
+import nuclio_sdk
 import pytest
 
 from churnstream.codecs import decode_batch
@@ -105,6 +107,27 @@ def test_a_bad_event_is_told_where_it_stands_and_the_good_ones_come_in(door: Doo
     assert_conserved(river, NAME)
 
 
+@pytest.mark.parametrize("form", [lambda events: lines(*events), lambda events: json.dumps(events).encode(), list])
+def test_a_large_body_with_a_few_bad_events_keeps_order_shards_and_places(
+    door: Door, river: River, form: Callable[[Any], Any]
+) -> None:
+    events = [bet(f"u{number % 50}", number / 4, number % 60) for number in range(3_000)]
+    for place, wrong in ((0, bet("u0", -1)), (1_700, bet("", 1)), (2_999, bet("u1", second=60) | {"odd": ["x"]})):
+        events[place] = wrong
+    status, told = answer(door, form(events))
+    assert (status, told["accepted"], [each["position"] for each in told["errors"]]) == (202, 2_997, [0, 1_700, 2_999])
+    assert [letter["row"] for letter in river.rows(DEAD_LETTERS, NAME)] == [0, 1_700, 2_999]
+    for record in river.records(INCOMING):
+        batch = decode_batch(record.payload)
+        assert {shard_of(user, SHARDS) for user in batch.column(0).to_pylist()} == {record.shard}
+        amounts = batch.column("bet_amount").to_pylist()
+        assert amounts == sorted(amounts)
+    assert sorted(row["bet_amount"] for row in river.rows(INCOMING)) == [
+        each["bet_amount"] for place, each in enumerate(events) if place not in (0, 1_700, 2_999)
+    ]
+    assert_conserved(river, NAME)
+
+
 @pytest.mark.parametrize("body", [b"", b"nonsense", b"[", b"[]", [], None, b"\xff", b'"'])
 def test_only_a_body_in_which_nothing_can_be_read_is_a_bad_request(door: Door, river: River, body: Any) -> None:
     status, told = answer(door, body)
@@ -194,6 +217,79 @@ def test_a_record_of_the_stream_that_cannot_be_written_is_raised_and_tried_again
         door.pump()
     assert [row["event_time"].second for row in river.rows(INCOMING)] == list(range(20))
     assert_conserved(river, NAME)
+
+
+# -- requests at the same time --------------------------------------------------------------------------------------------
+
+
+def at_once(door: Door, *bodies: Any) -> list[tuple[int, dict[str, Any]]]:
+    """The answers to requests of which each comes before any is answered."""
+    trigger = nuclio_sdk.TriggerInfo("http", "http")
+    events = [nuclio_sdk.Event(body=body, trigger=trigger, path="/", method="POST", _id=str(n)) for n, body in enumerate(bodies)]
+
+    async def all_of_them() -> list[Any]:
+        return list(await asyncio.gather(*(door.module.handler(door.context, event) for event in events)))
+
+    return [(response.status_code, json.loads(response.body)) for response in door.run(all_of_them())]
+
+
+def writes(monkeypatch: pytest.MonkeyPatch) -> list[Changes]:
+    """What is written from now on."""
+    write, found = Journal.write, list[Changes]()
+
+    def note(self: Journal, changes: Changes, now: Any) -> None:
+        found.append(changes)
+        write(self, changes, now)
+
+    monkeypatch.setattr(Journal, "write", note)
+    return found
+
+
+def test_requests_at_the_same_time_share_a_commit_and_each_gets_its_own_counts(
+    door: Door, river: River, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = writes(monkeypatch)
+    bodies = [lines(bet("ann", 1), bet("ann", 2)), lines(bet("ann", 3)), lines(bet("ann", 4), bet("ann", -1)), b"nonsense"]
+    answers = at_once(door, *bodies)
+    assert [status for status, _ in answers] == [202, 202, 202, 400]
+    assert [(told["accepted"], told["refused"]) for _, told in answers[:3]] == [(2, 0), (1, 0), (1, 1)]
+    assert [each["position"] for each in answers[2][1]["errors"]] == [1]
+    assert len(written) == 2  # ann's shard, and that of the dead letters
+    assert [row["bet_amount"] for row in river.rows(INCOMING)] == [1, 2, 3, 4]
+    assert_conserved(river, NAME)
+    line = river.lines()[HTTP]
+    assert (line.given, line.applied, line.invalid) == (6, 4, 2)
+
+
+def test_good_requests_at_the_same_time_make_one_record(door: Door, river: River) -> None:
+    assert [told for _, told in at_once(door, *([lines(bet("ann"))] * 30))] == [
+        {"accepted": 1, "refused": 0, "duplicates": 0}
+    ] * 30
+    assert [record.rows for record in river.records(INCOMING)] == [30]
+
+
+def test_a_commit_that_fails_is_a_503_for_each_of_its_requests(door: Door, river: River, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        failing(patch)
+        assert [status for status, _ in at_once(door, [bet("ann")], [bet("bob")], b"nonsense")] == [503] * 3
+    assert river.rows(INCOMING) == river.rows(DEAD_LETTERS, NAME) == []
+    assert [status for status, _ in at_once(door, [bet("ann")], [bet("bob")])] == [202] * 2
+    assert_conserved(river, NAME)
+
+
+def test_the_same_play_in_requests_at_the_same_time_comes_in_once(new_river: Callable[..., River]) -> None:
+    with new_river("casual_game").door(NAME) as door:
+        answers = at_once(door, [play(1), play(2)], [play(2), play(3)], [play(1)])
+    assert [(told["accepted"], told["duplicates"]) for _, told in answers] == [(2, 0), (1, 1), (0, 1)]
+
+
+def test_requests_are_not_gathered_where_that_is_switched_off(
+    new_river: Callable[..., River], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    river = new_river("first_day", CHURNSTREAM_BATCH_WAIT_MS="0")
+    with river.door(NAME) as door:
+        assert [status for status, _ in at_once(door, *([lines(bet("ann"))] * 3))] == [202] * 3
+    assert [record.rows for record in river.records(INCOMING)] == [1, 1, 1]
 
 
 # -- from the stream ------------------------------------------------------------------------------------------------------
