@@ -109,6 +109,19 @@ def drain(
 
 
 @app.command()
+def scale(
+    name: Name,
+    workers: Annotated[int, typer.Argument(min=1, help="how many processes are to share its shards and requests")],
+    project: Project = None,
+) -> None:
+    """Serve a function with more or fewer workers while it runs, until it is deployed again."""
+    with sentences():
+        state = SupervisorClient(Home.find()).scale(name, workers, project)
+        for each in state["workers"]:
+            console.print(f"worker {each['number']} is {each['state']} and holds {_shards(each['shards'])}.", soft_wrap=True)
+
+
+@app.command()
 def address(name: Name, project: Project = None) -> None:
     """Print where a deployed function answers over HTTP."""
     with sentences():
@@ -273,6 +286,24 @@ def _settings(home: Home, case: str | None) -> Settings:
     return settings_from_env(DEFAULT_PROJECT, chosen)
 
 
+def _spans(held: list[int]) -> str:
+    """
+    >>> _spans([0, 1, 2, 5])
+    '0-2 5'
+    """
+    spans: list[list[int]] = []
+    for shard in held:
+        if spans and spans[-1][-1] == shard - 1:
+            spans[-1][1:] = [shard]
+        else:
+            spans.append([shard])
+    return " ".join("-".join(map(str, span)) for span in spans)
+
+
+def _shards(held: list[int]) -> str:
+    return f"shards {', '.join(map(str, held))}" if held else "no shards"
+
+
 def _table(functions: list[dict[str, Any]]) -> Table:
     table = Table(box=None, header_style="bold", pad_edge=False)
     for title in (
@@ -281,6 +312,7 @@ def _table(functions: list[dict[str, Any]]) -> Table:
         "state",
         "address",
         "pid",
+        "shards",
         "restarts",
         "reads",
         "position",
@@ -292,10 +324,14 @@ def _table(functions: list[dict[str, Any]]) -> Table:
     for each in functions:
         state = f"[{STYLES.get(each['state'], 'dim')}]{each['state']}[/]"
         known = [each["name"], each["project"], state, each.get("address", "")]
-        known += [str(each.get(name) if each.get(name) is not None else "") for name in ("pid", "restarts")]
+        workers = [(worker["pid"] or worker["state"], _spans(worker["shards"])) for worker in each.get("workers", ())]
+        restarts = str(each.get("restarts", ""))
         streams = [[f[name] for name in ("stream", "position", "end", "lag")] for f in each["streams"]]
-        for row, reads in enumerate(streams or [[""] * 4]):
-            table.add_row(*(known if row == 0 else [""] * 6), *(str(value) for value in reads))
+        for row in range(max(1, len(workers), len(streams))):
+            pid, shards = workers[row] if row < len(workers) else ("", "")
+            reads = streams[row] if row < len(streams) else [""] * 4
+            told = [*(known if row == 0 else [""] * 4), pid, shards, restarts if row == 0 else "", *reads]
+            table.add_row(*(str(value) for value in told))
     return table
 
 

@@ -41,6 +41,10 @@ class StorageFailed(ChurnstreamError):
     """A write did not become durable; nothing of it may be acknowledged."""
 
 
+class LeaseLost(StorageFailed):
+    """Another process holds the shard by now; what this one would have written is its to write."""
+
+
 class FingerprintMismatch(ChurnstreamError):
     """State or a model was made for other feature definitions than the running ones."""
 

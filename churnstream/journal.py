@@ -3,25 +3,29 @@
 It holds the function's output streams' shard, its dead letters, its tables' rows, the positions it has consumed and its accounts,
 so that one ordinary transaction covers them all: a record's effects and the position behind it are durable together or not at
 all. SQLite runs in WAL mode with ``synchronous=FULL``: a committed transaction survives ``kill -9`` and a power cut. One process
-writes a journal at a time (others wait for its lock); any process may read it.
+writes a journal at a time (others wait for its lock); any process may read it. Whoever moves its positions holds its lease: what
+a process writes that has lost it, maybe without knowing, is refused.
 """
 
 import json
+import os
 import sqlite3
 import threading
+import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from churnstream.errors import StorageFailed, UnknownVersion
+from churnstream.errors import LeaseLost, StorageFailed, UnknownVersion
 from churnstream.records import Delivered, Record
 
 LAYOUT = 1
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 LOCK_WAIT_S = 30.0
+WAL_RETRY_S = 0.002
 
 SCHEMA = """
 CREATE TABLE position (stream TEXT, shard INTEGER, next_offset INTEGER NOT NULL, PRIMARY KEY (stream, shard)) WITHOUT ROWID;
@@ -30,6 +34,7 @@ CREATE TABLE account (source TEXT, outcome TEXT, rows INTEGER NOT NULL, PRIMARY 
 CREATE TABLE activity
   (source TEXT PRIMARY KEY, first_us INTEGER NOT NULL, last_us INTEGER NOT NULL, busy_us INTEGER NOT NULL) WITHOUT ROWID;
 """
+LEASE = "(one INTEGER PRIMARY KEY CHECK (one = 1), epoch INTEGER NOT NULL, owner TEXT NOT NULL)"
 
 
 @dataclass(slots=True)
@@ -37,7 +42,8 @@ class Changes:
     """What one transaction writes; collected first, so that the lock is held only while it is written.
 
     ``effects_of`` is the record (stream, shard, offset) whose effects these are: when they are there already, because a worker
-    that was thought dead was not, nothing is written.
+    that was thought dead was not, nothing is written. ``held`` changes are refused while another process holds the journal.
+    ``seen`` is what they were decided on, (table, key) -> value: they are refused when another process has changed it since.
     """
 
     appends: list[tuple[str, Record]] = field(default_factory=list)
@@ -48,18 +54,34 @@ class Changes:
     producers: dict[str, int] = field(default_factory=dict)
     busy: dict[str, timedelta] = field(default_factory=dict)
     effects_of: tuple[str, int, int] | None = None
+    held: bool = False
+    seen: dict[tuple[str, str], bytes | None] = field(default_factory=dict)
 
     def count(self, source: str, outcome: str, rows: int) -> None:
         if rows:
             self.counts[source, outcome] = self.counts.get((source, outcome), 0) + rows
 
 
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The right to move a journal's positions; each has an ``epoch`` above the last. Without an ``owner`` nobody holds it."""
+
+    epoch: int = 0
+    owner: str = ""
+
+
+_taken: dict[Path, Lease] = {}  # the leases of this process, whichever of its connections writes
+
+
 class Journal:
     """One journal file. ``writable=False`` reads only, and reads as empty while the file does not exist."""
 
-    def __init__(self, path: Path, writable: bool = False):
+    def __init__(self, path: Path, writable: bool = False, patience: float = LOCK_WAIT_S):
         self.path = path
         self._writable = writable
+        self._patience = patience
+        self._resolved = path.resolve()
+        self._version = 0  # as SQLite counts the commits of others, when this one wrote last
         self._lock = threading.RLock()
         self._logs: set[str] = set()
         self._tables: set[str] = set()
@@ -159,9 +181,13 @@ class Journal:
             connection = self._ready()
             try:
                 connection.execute("BEGIN IMMEDIATE")
+                self._refuse_the_overtaken(connection, changes)
                 if not self._is_there(connection, changes.effects_of):
                     self._apply(connection, changes, (now - EPOCH) // timedelta(microseconds=1))
                 connection.execute("COMMIT")
+            except StorageFailed:
+                connection.execute("ROLLBACK")
+                raise
             except sqlite3.Error as cause:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
@@ -170,12 +196,73 @@ class Journal:
                 raise StorageFailed(
                     f"the journal {self.path} could not be written ({cause}); nothing of this batch was kept"
                 ) from cause
+            if changes.appends:
+                self._ring()
+
+    def _ring(self) -> None:
+        """Show in the file's modification time that a stream has grown; readers that wait are woken by it."""
+        instant = time.time_ns()
+        with suppress(OSError):  # the batch is durable already, and readers look now and then without being told
+            os.utime(self.path, ns=(instant, instant))
 
     def close(self) -> None:
         with self._lock:
             if self._connection is not None:
                 self._connection.close()
                 self._connection = None
+
+    # -- several processes --------------------------------------------------------------------------------------------------
+
+    def lease(self) -> Lease:
+        """Who holds the journal."""
+        with self._reading("lease") as connection:
+            found = None if connection is None else connection.execute("SELECT epoch, owner FROM lease").fetchone()
+        return Lease(*found) if found else Lease()
+
+    def take(self, lease: Lease) -> None:
+        """Hold the journal from now on; raises LeaseLost when a lease as new as this one was there, and StorageFailed."""
+        statement = (
+            "INSERT INTO lease VALUES (1, ?, ?) ON CONFLICT DO UPDATE SET epoch = excluded.epoch, owner = excluded.owner"
+            " WHERE excluded.epoch > epoch"
+        )
+        if not self._in_one_statement(statement, (lease.epoch, lease.owner)):
+            there = self.lease()
+            raise LeaseLost(f"{self._shard()} went to {there.owner or 'another worker'} meanwhile (epoch {there.epoch})")
+        _taken[self._resolved] = lease
+
+    def give_up(self) -> None:
+        """Hold the journal no longer, so that anyone may write it; raises StorageFailed."""
+        mine = _taken.pop(self._resolved, None)
+        if mine is not None:
+            self._in_one_statement("UPDATE lease SET owner = '' WHERE epoch = ? AND owner = ?", (mine.epoch, mine.owner))
+
+    def is_held_here(self) -> bool:
+        """True while this process holds the journal."""
+        mine = _taken.get(self._resolved)
+        return mine is not None and self.lease() == mine
+
+    def _refuse_the_overtaken(self, connection: sqlite3.Connection, changes: Changes) -> None:
+        if changes.held:
+            found = connection.execute("SELECT epoch, owner FROM lease").fetchone()
+            if found is not None and found[1] and Lease(*found) != _taken.get(self._resolved):
+                raise LeaseLost(f"{self._shard()} is held by {found[1]} (epoch {found[0]}); nothing of this was written")
+        version = connection.execute("PRAGMA data_version").fetchone()[0]
+        if version != self._version:
+            for (table, key), value in changes.seen.items():
+                if self.get(table, key) != value:
+                    raise StorageFailed(f"{self._shard()} was changed by another worker at the same time; send this again")
+            self._version = version
+
+    def _in_one_statement(self, statement: str, given: tuple[object, ...]) -> bool:
+        """Whether it changed a row."""
+        with self._lock:
+            try:
+                return self._ready().execute(statement, given).rowcount > 0
+            except sqlite3.Error as cause:
+                raise StorageFailed(f"the journal {self.path} could not be written ({cause})") from cause
+
+    def _shard(self) -> str:
+        return f"{self.path.parent.name}, shard {self.path.stem}"
 
     def _is_there(self, connection: sqlite3.Connection, record: tuple[str, int, int] | None) -> bool:
         if record is None:
@@ -245,7 +332,7 @@ class Journal:
             connection = sqlite3.connect(
                 f"{self.path.resolve().as_uri()}?mode={mode}",
                 uri=True,
-                timeout=LOCK_WAIT_S,
+                timeout=self._patience,
                 isolation_level=None,
                 check_same_thread=False,
             )
@@ -263,15 +350,28 @@ class Journal:
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
         connection.execute("PRAGMA page_size = 16384")  # records are large; takes effect on a new file only
-        connection.execute("PRAGMA journal_mode = WAL")
+        self._use_wal(connection)
         connection.execute("PRAGMA synchronous = FULL")
-        connection.execute("PRAGMA wal_autocheckpoint = 2000")
+        connection.execute("PRAGMA wal_autocheckpoint = 500")
         connection.execute("BEGIN IMMEDIATE")
         if connection.execute("PRAGMA user_version").fetchone()[0] == 0:
             for statement in SCHEMA.split(";"):
                 connection.execute(statement)
             connection.execute(f"PRAGMA user_version = {LAYOUT}")
+        connection.execute(f"CREATE TABLE IF NOT EXISTS lease {LEASE}")
         connection.execute("COMMIT")
+
+    def _use_wal(self, connection: sqlite3.Connection) -> None:
+        """Ask again when another process is making the same file: for this one statement SQLite does not wait by itself."""
+        deadline = time.monotonic() + self._patience
+        while True:
+            try:
+                connection.execute("PRAGMA journal_mode = WAL")
+                return
+            except sqlite3.OperationalError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(WAL_RETRY_S)
 
     def _ready(self) -> sqlite3.Connection:
         if self._connection is None:

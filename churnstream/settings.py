@@ -16,7 +16,8 @@ MOST = 1_000_000_000  # rows or seconds: beyond it stands a slip of the pen
 class Settings:
     """What a function is told from outside.
 
-    ``streams`` and ``tables`` are addresses: ``embedded://<folder>``; the archive of Parquet files lies in ``archive``.
+    ``streams`` and ``tables`` are addresses: ``embedded://<folder>``; the archive of Parquet files lies in ``archive``. Under
+    light load a request waits ``batch_wait`` at most, so that those that come meanwhile share its commit; zero: none waits.
     """
 
     project: str
@@ -26,6 +27,7 @@ class Settings:
     archive: Path
     flush_rows: int = 250_000
     flush_age: timedelta = timedelta(seconds=10)
+    batch_wait: timedelta = timedelta(milliseconds=20)
 
 
 def read_settings(environment: Mapping[str, str]) -> Settings:
@@ -52,6 +54,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         archive=_archive(environment.get("CHURNSTREAM_ARCHIVE"), folder),
         flush_rows=int(_number(environment, "CHURNSTREAM_FLUSH_ROWS", 250_000, least=1)),
         flush_age=timedelta(seconds=_number(environment, "CHURNSTREAM_FLUSH_SECONDS", 10, least=0.001)),
+        batch_wait=timedelta(milliseconds=_number(environment, "CHURNSTREAM_BATCH_WAIT_MS", 20, least=0)),
     )
 
 

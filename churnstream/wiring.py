@@ -62,6 +62,10 @@ class Parts:
         """A unit that stands for every record of ``source`` in ``shard`` up to and with ``offset``."""
         return EmbeddedUnit(self.journals, source, shard, offset, self.clock)
 
+    def begin_in(self, shard: int) -> Unit:
+        """A unit for rows that lie in ``shard`` (``owner=""``), kept only while this worker holds it; it moves no position."""
+        return EmbeddedUnit(self.journals, self.function.name, shard, None, self.clock)
+
     def table(self, name: str) -> TableReader:
         return open_table(name, self.settings)
 

@@ -3,39 +3,53 @@
 import json
 
 from churnstream.errors import StorageFailed, UnreadablePayload
+from churnstream.stages.gather import Gathering, take_together
 from churnstream.stages.intake import Intake
 from churnstream.wiring import STREAM_TRIGGERS, open_parts
 
 
 def init_context(context):
     parts = open_parts("incoming-event-handler")
-    context.user_data.parts = parts
-    context.user_data.intake = Intake(parts.case)
+    intake = Intake(parts.case)
+
+    def take(events):
+        with parts.begin(events[0]) as unit:  # what was refused is in the dead letters before any answer goes out
+            return take_together([event.body for event in events], intake, unit)
+
+    context.user_data.parts, context.user_data.intake = parts, intake
+    context.user_data.requests = Gathering(take, parts.settings.batch_wait, weigh=lambda event: event.size or 0)
 
 
-def handler(context, event):
+async def handler(context, event):
     """202 with counts when anything could be read; 400 when nothing could; 503 when it could not be written."""
-    if event.trigger.kind not in STREAM_TRIGGERS and event.method not in ("POST", "PUT"):
+    if event.trigger.kind in STREAM_TRIGGERS:
+        return _take_record(context, event)
+    if event.method not in ("POST", "PUT"):
         return _answer(context, 405, {"error": "POST one JSON event, an array of events, or one event a line"}, {"Allow": "POST"})
-    parts = context.user_data.parts
-    unit = parts.begin(event)
+    try:
+        receipt = await context.user_data.requests.put(event)
+    except UnreadablePayload as cause:
+        return _answer(context, 400, {"error": str(cause)})
+    except StorageFailed as cause:
+        return _answer(context, 503, {"error": str(cause)}, {"Retry-After": "5"})
+    return _answer(context, 202, _counts(receipt))
+
+
+def _take_record(context, event):
+    unit = context.user_data.parts.begin(event)
     if unit.replayed:
         return context.Response(status_code=202, body="applied before", content_type="text/plain")
-    refused = None
     try:
-        try:
-            receipt = context.user_data.intake.take(event.body, unit)
-        except UnreadablePayload as cause:
-            refused = str(cause)
-        unit.commit()  # what was refused is in the dead letters before the answer goes out
-    except StorageFailed as cause:
-        if event.trigger.kind in STREAM_TRIGGERS:
-            raise
-        return _answer(context, 503, {"error": str(cause)}, {"Retry-After": "5"})
-    if refused is not None:
-        return _answer(context, 202 if event.trigger.kind in STREAM_TRIGGERS else 400, {"error": refused})
+        told = _counts(context.user_data.intake.take(event.body, unit))
+    except UnreadablePayload as cause:
+        told = {"error": str(cause)}
+    unit.commit()
+    return _answer(context, 202, told)
+
+
+def _counts(receipt):
     counts = {"accepted": receipt.accepted, "refused": receipt.refused, "duplicates": receipt.duplicates}
-    return _answer(context, 202, counts | ({"errors": receipt.errors} if receipt.errors else {}))
+    return counts | ({"errors": receipt.errors} if receipt.errors else {})
 
 
 def _answer(context, status, body, headers=None):

@@ -21,7 +21,7 @@ async def init_context(context):
     sink = ParquetSink(
         parts.settings.archive,
         INCOMING,
-        parts.begin,
+        parts.begin_in,
         parts.begin_at,
         parts.clock,
         parts.settings.flush_rows,

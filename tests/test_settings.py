@@ -18,6 +18,7 @@ def test_a_home_is_enough() -> None:
     assert settings.streams == settings.tables == "embedded:///srv/home/data/churnstream/first_day"
     assert settings.archive == Path("/srv/home/data/churnstream/first_day/parquet")
     assert (settings.flush_rows, settings.flush_age) == (250_000, timedelta(seconds=10))
+    assert settings.batch_wait == timedelta(milliseconds=20)
 
 
 def test_cases_and_projects_of_one_home_share_no_folder() -> None:
@@ -51,6 +52,13 @@ def test_without_a_home_each_address_is_needed(missing: str) -> None:
 def test_a_number_that_cannot_be_used_is_a_sentence(name: str, value: str, sentence: str) -> None:
     with pytest.raises(InvalidSetting, match=f"^{name} is {sentence}"):
         read_settings({**HOME, name: value})
+
+
+def test_batching_can_be_switched_off_but_not_waited_for_backwards() -> None:
+    assert read_settings({**HOME, "CHURNSTREAM_BATCH_WAIT_MS": "0"}).batch_wait == timedelta(0)
+    assert read_settings({**HOME, "CHURNSTREAM_BATCH_WAIT_MS": "2.5"}).batch_wait == timedelta(microseconds=2_500)
+    with pytest.raises(InvalidSetting, match="CHURNSTREAM_BATCH_WAIT_MS is -1; it must lie between"):
+        read_settings({**HOME, "CHURNSTREAM_BATCH_WAIT_MS": "-1"})
 
 
 def test_flushing_by_less_than_one_row_is_refused() -> None:

@@ -20,7 +20,7 @@ from churnstream.graph import kernel, state
 from churnstream.graph import memory as me
 from churnstream.graph.memory import Memory
 from churnstream.graph.places import UNKNOWN, Places, grown
-from churnstream.graph.plan import SERVES, TRACK, TRACK_END, Plan, Real, Whole, compile_plan
+from churnstream.graph.plan import DISTINCT_OF, IS_SET_FROM_ANCHOR, SERVES, TRACK, TRACK_END, Plan, Real, Whole, compile_plan
 from churnstream.usecases.case import EVENT_TIME, EVENT_TYPE, KEY, UseCase
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -53,6 +53,7 @@ class WindowEngine:
         self._mark = np.full(64, -1, np.int64)
         tracks = self.plan.arrays.code[:, [TRACK, TRACK_END]]
         self._tracks_touched = int((tracks[:, 1] - tracks[:, 0]).max())
+        self._sets_from_anchor = int((self.plan.arrays.track[:, DISTINCT_OF] == IS_SET_FROM_ANCHOR).sum())
 
     def __len__(self) -> int:
         return len(self._places)
@@ -80,7 +81,9 @@ class WindowEngine:
         )
         groups = kernel.group(who, self._marks(), work.customers, work.first, work.following)
         waits = rows if arrays.anchored else 0
-        self._memory.make_room(len(self._places), groups * len(arrays.track), rows * self._tracks_touched, waits)
+        nodes = rows * self._tracks_touched
+        slots = min(groups * len(arrays.track), nodes + groups * self._sets_from_anchor)
+        self._memory.make_room(len(self._places), slots, nodes, waits)
         count = kernel.apply_rows(arrays, self._memory.layout, self._memory.pools, work, groups)
         emitted, vectors = work.emitted[:count], work.vectors[:count]
         late = np.flatnonzero(work.outcome == kernel.LATE)

@@ -68,6 +68,7 @@ class Batch(NamedTuple):
 
 APPLIED, LATE = 0, 1
 AHEAD = 16  # how many customers are brought near at once
+MOST_STEPS = 16
 BITS = 63  # cells share the bits of a word
 LINE = 8  # words in a line of the processor's cache
 
@@ -307,9 +308,13 @@ def derive(derived, as_of, out, row, first):
 
 
 @compiled
-def bring_near(customers, begin, end, tracks, irows, islots, inodes):
-    """Read a word of each line that some customers take in memory, so that the processor fetches them all at once."""
-    touched = np.int64(0)
+def bring_near(customers, begin, end, tracks, steps, irows, islots, inodes, places):
+    """Read a word of each line that some customers take in memory, so that the processor fetches them all at once.
+
+    Of each track that is its row, its slot, its newest node and the ``steps`` oldest, which are the next to leave: the customers
+    take these steps together, or else each step would wait for the one before. ``places`` is room for a node a track of each.
+    """
+    touched, last, count = np.int64(0), width_of(inodes) - 1, 0
     for place in range(begin, end):
         c = customers[place]
         for column in range(0, width_of(irows), LINE):
@@ -320,11 +325,20 @@ def bring_near(customers, begin, end, tracks, irows, islots, inodes):
             if slot >= 0:
                 for column in range(0, width_of(islots), LINE):
                     touched ^= islots[slot, column]
-    for place in range(begin, end):
-        for track in range(tracks):
-            slot = irows[customers[place], me.TRACKS + track * me.TRACK_SIZE]
-            if slot >= 0 and islots[slot, me.HEAD] >= 0:
-                touched ^= inodes[islots[slot, me.HEAD], me.PANE] ^ inodes[islots[slot, me.TAIL], me.PANE]
+                if islots[slot, me.HEAD] >= 0:
+                    touched ^= inodes[islots[slot, me.TAIL], me.PANE]
+                    places[count] = islots[slot, me.HEAD]
+                    count += 1
+    for _ in range(steps):
+        left = 0
+        for each in range(count):
+            node = places[each]
+            touched ^= inodes[node, last]
+            node = inodes[node, me.AFTER]
+            if node >= 0:
+                places[left] = node
+                left += 1
+        count = left
     return touched
 
 
@@ -351,10 +365,13 @@ def apply_rows(plan, places, pools, batch, groups):
         served += code[codes[row], SERVES]
     for place in range(served):
         emitted[place] = -1
-    near = np.int64(0)
+    near, chased = np.int64(0), np.empty(AHEAD * len(track), np.int64)
+    steps = min(MOST_STEPS, 1 + len(codes) // max(1, groups))
     for member in range(groups):
         if member % AHEAD == 0:
-            near ^= bring_near(customers, member, min(groups, member + AHEAD), len(track), irows, islots, inodes)
+            near ^= bring_near(
+                customers, member, min(groups, member + AHEAD), len(track), steps, irows, islots, inodes, table(chased)
+            )
         c = customers[member]
         row = first[member]
         while row >= 0:

@@ -6,13 +6,14 @@ that holds events now, ``nodes`` one for each of its older panes, ``waits`` one 
 customer no longer does costs nothing but their own row. Free rows of a pool are chained.
 """
 
+import mmap
+import sys
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from churnstream.graph import aggregate
-from churnstream.graph.places import grown
 from churnstream.graph.plan import Plan
 
 Words = NDArray[np.int64]
@@ -35,6 +36,8 @@ NOWHERE = -1
 NEVER = np.iinfo(np.int64).max
 LONG_AGO = np.iinfo(np.int64).min
 FIRST_LIMIT = 32
+# Elsewhere than on Linux pages cannot be moved.
+PRIVATE = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS if sys.platform == "linux" else 0
 
 
 class Pools(NamedTuple):
@@ -83,16 +86,46 @@ def layout(plan: Plan) -> Layout:
     )
 
 
+class Block:
+    """Rows of so many words each, that grow; new ones are zero.
+
+    Where the system can, it moves the pages, and never holds the rows twice. Nobody else may hold ``rows`` or ``words`` then.
+    """
+
+    def __init__(self, width: int):
+        self._width = width
+        self._pages: mmap.mmap | None = None
+        self.rows: Real = np.zeros((0, width))
+        self.words: Words = np.zeros((0, width), np.int64)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def grow(self, length: int) -> None:
+        """Have ``length`` rows, or more."""
+        if length <= len(self):
+            return
+        size = 8 * self._width * max(length, len(self) + len(self) // 8)
+        if self._pages is None:
+            self._pages = mmap.mmap(-1, size, flags=PRIVATE) if PRIVATE else mmap.mmap(-1, size)
+        elif PRIVATE:
+            del self.rows, self.words
+            self._pages.resize(size)
+        else:
+            old, self._pages = self._pages, mmap.mmap(-1, size)
+            self._pages[: len(old)] = old[:]
+        self.rows = np.frombuffer(self._pages, np.float64).reshape(-1, self._width)
+        self.words = self.rows.view(np.int64)
+
+
 class Memory:
     """The pools of one shard; they grow, and never shrink."""
 
     def __init__(self, plan: Plan, customers: int = 0):
         self.layout = layout(plan)
         self._newcomer = _newcomer(plan, self.layout)
-        self._rows = np.zeros((0, self.layout.row))
-        self._slots = np.zeros((0, self.layout.slot))
-        self._nodes = np.zeros((0, self.layout.node))
-        self._waits = np.zeros((0, self.layout.wait))
+        self._rows, self._slots = Block(self.layout.row), Block(self.layout.slot)
+        self._nodes, self._waits = Block(self.layout.node), Block(self.layout.wait)
         self._free = np.array([NOWHERE, 0] * 3, np.int64)
         self.pools = self._pools()
         self.make_room(customers, 0, 0, 0)
@@ -104,30 +137,29 @@ class Memory:
         if known >= customers and left[0] >= slots and left[1] >= nodes and left[2] >= waits:
             return
         del self.pools  # views of memory that may move
-        self._rows = grown(self._rows, customers)
-        self._rows.view(np.int64)[known:] = self._newcomer
-        self._slots = self._chained(self._slots, HEAD, SLOT_FREE, slots)
-        self._nodes = self._chained(self._nodes, AFTER, NODE_FREE, nodes)
-        self._waits = self._chained(self._waits, NEXT, WAIT_FREE, waits)
+        self._rows.grow(customers)
+        self._rows.words[known:] = self._newcomer
+        self._chain(self._slots, HEAD, SLOT_FREE, slots)
+        self._chain(self._nodes, AFTER, NODE_FREE, nodes)
+        self._chain(self._waits, NEXT, WAIT_FREE, waits)
         self.pools = self._pools()
 
-    def _chained(self, pool: Real, link: int, free: int, wanted: int) -> Real:
-        """``pool`` with at least ``wanted`` free rows."""
+    def _chain(self, pool: Block, link: int, free: int, wanted: int) -> None:
+        """Have at least ``wanted`` free rows in a pool."""
         missing, known = wanted - int(self._free[free + 1]), len(pool)
         if missing <= 0:
-            return pool
-        pool = grown(pool, known + missing)
-        words = pool.view(np.int64)
-        words[known:, link] = np.arange(known + 1, len(pool) + 1)
-        words[-1, link] = self._free[free]
+            return
+        pool.grow(known + missing)
+        pool.words[known:, link] = np.arange(known + 1, len(pool) + 1)
+        pool.words[-1, link] = self._free[free]
         self._free[free] = known
         self._free[free + 1] += len(pool) - known
-        return pool
 
     def _pools(self) -> Pools:
         rows, slots, nodes, waits = self._rows, self._slots, self._nodes, self._waits
-        words = [each.view(np.int64) for each in (rows, slots, nodes, waits)]
-        return Pools(rows, words[0], slots, words[1], nodes, words[2], waits, words[3], self._free)
+        return Pools(
+            rows.rows, rows.words, slots.rows, slots.words, nodes.rows, nodes.words, waits.rows, waits.words, self._free
+        )  # fmt: skip
 
 
 def _newcomer(plan: Plan, places: Layout) -> Words:

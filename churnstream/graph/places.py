@@ -150,7 +150,7 @@ def grown(array: Any, length: int) -> Any:
     Views of the array must be made again.
     """
     if len(array) < length:
-        array.resize((max(length, len(array) + len(array) // 4), *array.shape[1:]), refcheck=False)
+        array.resize((max(length, len(array) + len(array) // 8), *array.shape[1:]), refcheck=False)
     return array
 
 

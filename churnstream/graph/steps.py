@@ -29,18 +29,17 @@ class DecodeBatch:
 class UpdateFeatures(storey.Flow):
     """A batch of rows -> (the batch, what it did to the features), with the ``states`` that changed unless nobody stores them.
 
-    One engine a shard, restored from the feature table when the shard's first record comes, and dropped when a record fails, so
-    that memory never runs ahead of what is durable.
+    One engine a shard, restored from the feature table when a record comes that is not the one after its last: the first, and the
+    first after another worker had the shard. It is dropped when a record fails: memory never runs ahead of what is durable.
     """
 
     def __init__(self, states: bool = True, **kwargs: Any):
         super().__init__(**{**kwargs, "full_event": True})
         self._states = states
-        self._engines: dict[int, WindowEngine] = {}
+        self._engines: dict[int, tuple[WindowEngine, int]] = {}  # shard -> its engine, and the offset that it waits for
 
     async def _do(self, event: Any) -> Any:
-        if event is storey.flow._termination_obj:
-            self._engines.clear()
+        if event is storey.flow._termination_obj:  # a flush as well, after which what is durable is still what is here
             return await self._do_downstream(event)
         work: Work = event.work
         work.done.add_done_callback(lambda done: self._forget_if_failed(work.shard, done))
@@ -48,11 +47,11 @@ class UpdateFeatures(storey.Flow):
         return await self._do_downstream(event)
 
     def _engine(self, work: Work) -> WindowEngine:
-        engine = self._engines.get(work.shard)
-        if engine is None:
+        engine, waits_for = self._engines.get(work.shard, (None, -1))
+        if engine is None or work.offset != waits_for:
             engine = WindowEngine(work.case)
             engine.restore(work.stored(FEATURES))
-            self._engines[work.shard] = engine
+        self._engines[work.shard] = engine, work.offset + 1
         return engine
 
     def _forget_if_failed(self, shard: int, done: Any) -> None:

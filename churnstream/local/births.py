@@ -25,9 +25,10 @@ ATTEMPTS = 2  # to fork, before a worker is started afresh
 class Process:
     """A worker, seen from the supervisor."""
 
-    def __init__(self, pid: int, channel: Channel):
+    def __init__(self, pid: int, channel: Channel, pulse: socket.socket):
         self.pid = pid
         self.channel = channel
+        self.pulse = pulse
         self.code: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self.orphan = False  # nobody is left who would learn its exit code
 
@@ -50,11 +51,37 @@ class Process:
             return None
 
 
+class Lines:
+    """The supervisor's ends, and a worker's, of what they talk over."""
+
+    def __init__(self) -> None:
+        self._line, self._their_line = socket.socketpair()
+        self._pulse, self._their_pulse = socket.socketpair()
+
+    def handles(self, listener: socket.socket) -> tuple[int, ...]:
+        """The descriptors of the worker's ``Post``."""
+        return listener.fileno(), self._their_line.fileno(), self._their_pulse.fileno()
+
+    def hand_over(self) -> None:
+        """The worker has its ends."""
+        self._their_line.close()
+        self._their_pulse.close()
+
+    def close(self) -> None:
+        """There is no worker."""
+        self._line.close()
+        self._pulse.close()
+
+    async def process(self, pid: int) -> Process:
+        """The worker, which is there."""
+        return Process(pid, await Channel.open(self._line), self._pulse)
+
+
 class Births(Protocol):
     """Starts workers."""
 
-    async def start(self, specification: Path, home: Home, log: Path, listener: socket.socket) -> Process:
-        """A new worker for the function in ``specification``; raises PlatformFailed."""
+    async def start(self, specification: Path, home: Home, log: Path, listener: socket.socket, number: int) -> Process:
+        """A new worker for the function in ``specification``, which has the ``number``; raises PlatformFailed."""
         ...
 
     async def close(self) -> None:
@@ -68,11 +95,13 @@ class FreshInterpreters:
     def __init__(self) -> None:
         self._watching: set[asyncio.Task[None]] = set()
 
-    async def start(self, specification: Path, home: Home, log: Path, listener: socket.socket) -> Process:
+    async def start(self, specification: Path, home: Home, log: Path, listener: socket.socket, number: int) -> Process:
         """A new worker; raises PlatformFailed."""
-        ours, theirs = socket.socketpair()
+        lines = Lines()
+        handles = lines.handles(listener)
         output = open_log(log)
-        descriptors = ["--listen", str(listener.fileno()), "--line", str(theirs.fileno())]
+        names = ("--listen", "--line", "--pulse")
+        descriptors = [word for name, handle in zip(names, handles, strict=True) for word in (name, str(handle))]
         command = [
             sys.executable,
             "-m",
@@ -80,6 +109,8 @@ class FreshInterpreters:
             str(specification),
             "--home",
             str(home.root),
+            "--number",
+            str(number),
             *descriptors,
         ]
         try:
@@ -88,15 +119,15 @@ class FreshInterpreters:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                pass_fds=(listener.fileno(), theirs.fileno()),
+                pass_fds=handles,
             )
         except OSError as cause:
-            ours.close()
+            lines.close()
             raise PlatformFailed(f"no process could be started for {specification.stem} ({cause})") from cause
         finally:
-            theirs.close()
+            lines.hand_over()
             os.close(output)
-        process = Process(child.pid, await Channel.open(ours))
+        process = await lines.process(child.pid)
         watch = asyncio.create_task(self._watch(child, process))
         self._watching.add(watch)
         watch.add_done_callback(self._watching.discard)
@@ -146,7 +177,7 @@ class NurseryBirths:
         self._ready = asyncio.get_running_loop().create_future()
         self._reading = asyncio.create_task(self._read(ours, self._ready), name="nursery")
 
-    async def start(self, specification: Path, home: Home, log: Path, listener: socket.socket) -> Process:
+    async def start(self, specification: Path, home: Home, log: Path, listener: socket.socket, number: int) -> Process:
         """A new worker; raises PlatformFailed."""
         async with self._one_at_a_time:
             for _ in range(ATTEMPTS):
@@ -155,10 +186,10 @@ class NurseryBirths:
                 if not await self._forks():
                     break
                 try:
-                    return await self._fork(specification, home, log, listener)
+                    return await self._fork(specification, home, log, listener, number)
                 except OSError as cause:
                     self._warn(f"the nursery was lost ({cause}); another is started")
-        return await self._instead.start(specification, home, log, listener)
+        return await self._instead.start(specification, home, log, listener, number)
 
     async def close(self) -> None:
         """Let the nursery end, and wait until it has."""
@@ -182,21 +213,21 @@ class NurseryBirths:
         except TimeoutError:
             return False
 
-    async def _fork(self, specification: Path, home: Home, log: Path, listener: socket.socket) -> Process:
+    async def _fork(self, specification: Path, home: Home, log: Path, listener: socket.socket, number: int) -> Process:
         if self._line is None:
             raise ConnectionResetError("it ended")
-        ours, theirs = socket.socketpair()
-        request = {"specification": str(specification), "home": str(home.root), "log": str(log)}
+        lines = Lines()
+        request = {"specification": str(specification), "home": str(home.root), "log": str(log), "number": number}
         self._born = asyncio.get_running_loop().create_future()
         try:
-            socket.send_fds(self._line, [json.dumps(request).encode()], [listener.fileno(), theirs.fileno()])
+            socket.send_fds(self._line, [json.dumps(request).encode()], lines.handles(listener))
             pid = await self._born
         except OSError:
-            ours.close()
+            lines.close()
             raise
         finally:
-            theirs.close()
-        process = Process(pid, await Channel.open(ours))
+            lines.hand_over()
+        process = await lines.process(pid)
         self._processes[pid] = process
         if pid in self._early:
             process.ended(self._early.pop(pid))

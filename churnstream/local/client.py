@@ -69,6 +69,14 @@ class SupervisorClient:
         """{"state", "address", "message", …} of a function; raises UnknownFunction."""
         return self._ask("GET", _path(project, name))
 
+    def scale(self, name: str, workers: int, project: str | None = None) -> dict[str, Any]:
+        """Serve a function with so many workers from now on; returns its state when they share its shards.
+
+        Raises UnknownFunction as ``find`` does, and PlatformFailed for a number that makes no sense.
+        """
+        path = _path(self.find(name, project)["project"], name)
+        return self._ask("PUT", f"{path}/workers", {"workers": workers}, DEPLOY_S)
+
     def delete(self, project: str, name: str) -> None:
         """Stop and forget a function; its streams and its log stay. Raises UnknownFunction."""
         if self.running():

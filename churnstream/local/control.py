@@ -23,6 +23,7 @@ class Supervises(Protocol):
 
     async def deploy(self, specification: Specification) -> dict[str, Any]: ...
     def state(self, project: str, name: str) -> dict[str, Any]: ...
+    async def scale(self, project: str, name: str, workers: int) -> dict[str, Any]: ...
     async def delete(self, project: str, name: str) -> None: ...
     async def status(self) -> dict[str, Any]: ...
     async def stop(self, drain: timedelta) -> list[str]: ...
@@ -45,6 +46,7 @@ class Control:
                 Route(path, self._deploy, methods=["PUT"]),
                 Route(path, self._state, methods=["GET"]),
                 Route(path, self._delete, methods=["DELETE"]),
+                Route(f"{path}/workers", self._scale, methods=["PUT"]),
             ],
             exception_handlers={
                 UnknownFunction: _sentence(404),
@@ -74,6 +76,13 @@ class Control:
 
     async def _state(self, request: Request) -> Response:
         return JSONResponse(self._supervisor.state(*_named(request)))
+
+    async def _scale(self, request: Request) -> Response:
+        try:
+            workers = int(json.loads(await request.body())["workers"])
+        except (ValueError, TypeError, KeyError):
+            return JSONResponse({"message": 'say how many workers there should be: {"workers": 2}'}, 400)
+        return JSONResponse(await self._supervisor.scale(*_named(request), workers))
 
     async def _delete(self, request: Request) -> Response:
         await self._supervisor.delete(*_named(request))

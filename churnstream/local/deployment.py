@@ -1,57 +1,70 @@
-"""One function under the supervisor: its port, its worker, and what happens when that dies."""
+"""One function under the supervisor: its port, its workers, and how they share its shards."""
 
 import asyncio
-import contextlib
 import errno
-import signal
+import logging
 import socket
-import traceback
-from collections import deque
+from collections.abc import Callable, Iterable
 from datetime import timedelta
 from typing import Any
 
-from churnstream.errors import PlatformFailed
+from churnstream.errors import InvalidFunction, PlatformFailed
 from churnstream.local.births import Births, Process
 from churnstream.local.home import Home
+from churnstream.local.orders import DRAIN, DRAINED, HOLD, LATE, MESSAGE, REPORT
+from churnstream.local.replica import BUILDING, ERROR, READY, STOPPED, Replica
 from churnstream.local.server import BACKLOG
+from churnstream.local.sharing import Order, Sharing
 from churnstream.local.specification import Specification
+from churnstream.local.triggers import session_timeout
 
-BUILDING, READY, ERROR, STOPPED = "building", "ready", "error", "stopped"
-
-START_S = 120.0  # for init_context
 ASK_S = 2.0
-FIRST_PAUSE_S = 0.1
-LAST_PAUSE_S = 5.0
-CRASHES = 6  # ends of its own making within CRASH_WINDOW_S, and the function is given up
-CRASH_WINDOW_S = 60.0
+SHARE_S = 30.0  # for the workers to take their shards, until a deployment goes on without waiting for it
+LEAVE_S = 15.0  # for a worker to give up its shards, and again to end
+RETRY_S = 0.5  # until a shard that could not be taken is tried again
 NOTHING: dict[str, Any] = {"streams": []}
+log = logging.getLogger("supervisor")
 
 
 class Deployment:
     """Keeps one function alive.
 
-    The listening socket is the deployment's, not the worker's: clients wait while a worker is replaced.
+    The listening socket is the deployment's, not a worker's: its workers share it, and clients wait while one is replaced.
     """
 
     def __init__(self, specification: Specification, home: Home, births: Births):
         self.specification = specification
-        self.state = BUILDING
-        self.message = ""
-        self.restarts = 0
         self._home = home
         self._births = births
         self._listener: socket.socket | None = None
-        self._process: Process | None = None
-        self._stopping = asyncio.Event()
-        self._settled = asyncio.Event()
-        self._keeper: asyncio.Task[None] | None = None
-        self._answers: dict[str, asyncio.Future[dict[str, Any]]] = {}
+        self._replicas: dict[int, Replica] = {}
+        self._sharing = Sharing()
+        self._moved = asyncio.Event()  # set for an instant whenever something happened to a worker
+        self._sharing_begun = False
+        self._telling: set[asyncio.Task[None]] = set()
+        self._stopped = False
+        self._failure = ""
         self._report = NOTHING
 
     @property
+    def state(self) -> str:
+        """MLRun's word for how the function is: ready while at least one worker is."""
+        if self._stopped:
+            return STOPPED
+        states = {each.state for each in self._replicas.values()}
+        if self._failure or (states and states <= {ERROR}):
+            return ERROR
+        return READY if READY in states else BUILDING
+
+    @property
+    def message(self) -> str:
+        """What is wrong, or was the last time that something ended; empty when all is well."""
+        return self._failure or next((each.message for each in self._replicas.values() if each.message), "")
+
+    @property
     def pid(self) -> int | None:
-        """The worker's process id, None while there is none."""
-        return self._process.pid if self._process else None
+        """The process id of the first worker that has one."""
+        return next((each.pid for each in self._replicas.values() if each.pid is not None), None)
 
     @property
     def address(self) -> str:
@@ -59,7 +72,7 @@ class Deployment:
         return f"127.0.0.1:{self.specification.port}" if self.specification.port else ""
 
     def status(self) -> dict[str, Any]:
-        """What MLRun wants to know, and more."""
+        """What MLRun wants to know, and more: of each worker its ``number``, ``pid``, ``state``, ``restarts`` and ``shards``."""
         return {
             "project": self.specification.project,
             "name": self.specification.name,
@@ -67,163 +80,208 @@ class Deployment:
             "address": self.address,
             "message": self.message,
             "pid": self.pid,
-            "restarts": self.restarts,
+            "restarts": sum(each.restarts for each in self._replicas.values()),
+            "workers": [self._worker(each) for each in self._replicas.values()],
             "deployed_at": self.specification.deployed_at,
         }
 
     async def start(self, forgiving: bool = False) -> None:
-        """Start the function; returns when it is ready or in error.
+        """Start the function; returns when its workers are ready and share its shards, or when it is in error.
 
         A new function that fails while it starts is in error at once; a ``forgiving`` start tries again.
         """
         self._listener = _listen(self.specification.port)
         self.specification = self.specification.at(self._listener.getsockname()[1])
         self.specification.save(self._home)
-        self._keeper = asyncio.create_task(self._keep(forgiving), name=f"keep {self.specification.name}")
-        await self._settled.wait()
+        try:
+            workers = self.specification.workers
+            await self._hire(range(workers), forgiving)
+        except InvalidFunction as cause:
+            self._failure = str(cause)
+        failed = [each for each in self._replicas.values() if each.state == ERROR]
+        if failed and not forgiving:
+            self._failure = failed[0].message
+        if self.state == ERROR:
+            await self._dismiss([*self._replicas], LEAVE_S)
+            self._close_listener()
+            return
+        self._sharing_begun = True
+        self._order()
+        await self._shared(SHARE_S)
+
+    async def scale(self, workers: int) -> None:
+        """Serve with so many workers from now on, also after a restart of the platform; those that stay go on meanwhile.
+
+        Raises InvalidFunction for a number that makes no sense, and PlatformFailed when the function is not running.
+        """
+        if self.state in (ERROR, STOPPED):
+            raise PlatformFailed(f"{self.specification.name} is not running and cannot be scaled; deploy it again")
+        self.specification = self.specification.at_scale(workers)
+        self.specification.save(self._home)
+        await self._dismiss([number for number in self._replicas if number >= workers], LEAVE_S)
+        await self._dismiss([number for number, each in self._replicas.items() if each.state == ERROR], LEAVE_S)
+        await self._hire([number for number in range(workers) if number not in self._replicas], forgiving=False)
+        await self._shared(SHARE_S)
 
     async def report(self) -> dict[str, Any]:
-        """The worker's own report of its streams; the last one known when it does not answer."""
-        answered = await self._ask("report", ASK_S)
-        if answered and "streams" in answered:
-            self._report = answered
+        """What a worker says of the function's streams; the last that was known when none answers."""
+        for replica in self._awake():
+            answered = await replica.ask(REPORT, ASK_S)
+            if answered and "streams" in answered:
+                self._report = answered
+                break
         return self._report
 
     async def drain(self, deadline: timedelta) -> str | None:
-        """Let the worker read what is there and flush; a sentence when it did not manage to."""
-        seconds = deadline.total_seconds()
-        answered = await self._ask("drain", seconds + ASK_S, deadline=seconds)
-        if answered is None:
-            return f"{self.specification.name} did not answer within {seconds:g} s"
-        return None if answered.get("drained") else answered.get("message", f"{self.specification.name} did not drain")
+        """Let the workers read what is there and flush; a sentence when they did not manage to."""
+        answered = await self.everyone_drained(deadline.total_seconds())
+        return None if answered.get(DRAINED) else answered.get(LATE) or answered[MESSAGE]
+
+    async def everyone_drained(self, seconds: float) -> dict[str, Any]:
+        """As ``drain``; the answer to a worker that was asked to. Shards that move meanwhile are drained where they go."""
+        name, clock = self.specification.name, asyncio.get_running_loop().time
+        end = clock() + seconds
+        while True:
+            if not await self._shared(end - clock()):
+                return {LATE: self.message or f"{name} had shards that no worker held after {seconds:g} s"}
+            turns, left = self._sharing.turns, max(0.0, end - clock())
+            asked = [each.ask(DRAIN, left + ASK_S, deadline=left) for each in self._awake()]
+            answers = [each or {LATE: f"{name} did not answer within {seconds:g} s"} for each in await asyncio.gather(*asked)]
+            bad = next((each for each in answers if not each.get(DRAINED)), None)
+            if bad is None and self._sharing.turns == turns and answers:
+                return {DRAINED: True, "positions": _furthest([each["positions"] for each in answers])}
+            if bad is not None and (self._sharing.turns == turns or clock() >= end):
+                return bad
 
     async def stop(self, deadline: timedelta) -> str | None:
-        """End the worker in order, or by force at the deadline, which a sentence tells; free its port."""
-        self._stopping.set()
-        forced = None
-        if self._process is not None:
-            self._process.signal(signal.SIGTERM)
-        if self._keeper is not None:
-            try:
-                await asyncio.wait_for(asyncio.shield(self._keeper), deadline.total_seconds())
-            except TimeoutError:
-                seconds = deadline.total_seconds()
-                forced = f"{self.specification.name} did not stop within {seconds:g} s and was killed"
-                if self._process is not None:
-                    self._process.signal(signal.SIGKILL)
-                await self._keeper
+        """End the workers in order, or by force at the deadline, which a sentence tells; free the port."""
+        self._stopped = True
+        seconds = deadline.total_seconds()
+        forced = await asyncio.gather(*(each.stop(seconds) for each in self._replicas.values()))
+        for telling in self._telling:
+            telling.cancel()
         self._close_listener()
-        self.state = STOPPED
-        return forced
+        return f"{self.specification.name} did not stop within {seconds:g} s and was killed" if any(forced) else None
 
-    async def _keep(self, forgiving: bool) -> None:
-        deaths: deque[float] = deque()
-        crashes: deque[float] = deque()
-        clock = asyncio.get_running_loop().time
-        pause = FIRST_PAUSE_S
-        try:
-            while not self._stopping.is_set():
-                was_ready, killed, why = await self._live()
-                if self._stopping.is_set():
-                    return
-                deaths.append(clock())
-                if not (was_ready and killed):
-                    crashes.append(clock())
-                for each in (deaths, crashes):
-                    while each and each[0] < clock() - CRASH_WINDOW_S:
-                        each.popleft()
-                if len(deaths) == 1:
-                    pause = FIRST_PAUSE_S
-                if not was_ready and not forgiving:
-                    self._give_up(why)
-                    return
-                if len(crashes) >= CRASHES:
-                    often = f"ended {len(crashes)} times within {CRASH_WINDOW_S:g} s"
-                    self._give_up(f"{self.specification.name} {often}; lastly: {why}")
-                    return
-                forgiving = True
-                self.message = why
-                self.restarts += 1
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._stopping.wait(), pause)
-                pause = min(pause * 2, LAST_PAUSE_S)
-        except Exception:
-            self._give_up(f"the supervisor failed while it kept {self.specification.name}:\n{traceback.format_exc()}")
+    # -- what happens to the workers ------------------------------------------------------------------------------------------
 
-    async def _live(self) -> tuple[bool, bool, str]:
-        """One worker's life: whether it was ever ready, whether somebody else ended it by SIGKILL, and why it ended."""
+    def ready(self, replica: Replica, shards: int, newest: int) -> None:
+        self._sharing.join(replica.number, shards, newest)
+        self._order()
+
+    def gone(self, replica: Replica) -> None:
+        self._sharing.leave(replica.number)
+        if self._replicas and self.state == ERROR:
+            self._close_listener()  # a client is better refused than left waiting for ever
+        self._order()
+
+    def silent(self, replica: Replica) -> None:
+        sentence = "%s, worker %d (process %s) gives no sign of life; others get its shards, where there are any"
+        log.warning(sentence, self.specification.name, replica.number, replica.pid)
+        self._sharing.silence(replica.number)
+        self._order()
+
+    def heard(self, replica: Replica) -> None:
+        log.info("%s, worker %d gives signs of life again", self.specification.name, replica.number)
+        self._sharing.heard(replica.number)
+        self._order()
+
+    def lost(self, replica: Replica, shard: int, epoch: int) -> None:
+        self._sharing.lost(replica.number, shard, epoch)
+        self._order()
+
+    # -- the inside ---------------------------------------------------------------------------------------------------------
+
+    def _order(self) -> None:
+        """Tell the workers what to hold, where that has changed."""
+        if self._sharing_begun and not self._stopped:
+            for number, (turn, order) in self._sharing.orders().items():
+                telling = asyncio.create_task(self._tell(self._replicas[number], turn, order))
+                self._telling.add(telling)
+                telling.add_done_callback(self._telling.discard)
+        self._moved.set()
+        self._moved.clear()
+
+    async def _tell(self, replica: Replica, turn: int, order: Order) -> None:
+        answered = await replica.ask(HOLD, shards=order.shards, clocks=order.clocks)
+        if answered is None:
+            return  # it ended, which is told otherwise
+        holds = {int(shard): epoch for shard, epoch in answered.get("holds", {}).items()}
+        failed = self._sharing.answer(replica.number, turn, holds, answered.get("newest", 0))
+        for number in {self._sharing.left_by(shard) for shard in failed}:
+            if number in self._replicas:
+                sentence = "%s, worker %d gives no sign of life and may keep a journal locked; it is killed"
+                log.warning(sentence, self.specification.name, number)
+                self._replicas[number].kill()
+        if failed:
+            asyncio.get_running_loop().call_later(RETRY_S, self._order)
+        else:
+            self._order()
+
+    async def _hire(self, numbers: Iterable[int], forgiving: bool) -> None:
+        if self._stopped:
+            return
+        patience = session_timeout(self.specification.function).total_seconds()
+        hired = [Replica(self.specification.name, number, self._birth, patience, self) for number in numbers]
+        self._replicas |= {each.number: each for each in hired}
+        for each in hired:
+            each.start(forgiving)
+        await asyncio.gather(*(each.begun.wait() for each in hired))
+
+    async def _dismiss(self, numbers: list[int], seconds: float) -> None:
+        """Let workers give up their shards, and end them."""
+        for number in numbers:
+            self._sharing.retire(number)
+        self._order()
+        leaving = [self._replicas[number] for number in numbers]
+        await self._until(lambda: not any(self._sharing.holds(number) for number in numbers), seconds)
+        await asyncio.gather(*(each.stop(seconds) for each in leaving))
+        for number in numbers:
+            self._sharing.leave(number)
+            del self._replicas[number]
+        self._order()
+
+    async def _birth(self, number: int) -> Process:
         assert self._listener is not None
         project, name = self.specification.project, self.specification.name
-        try:
-            process = await self._births.start(
-                self._home.spec(project, name), self._home, self._home.log(project, name), self._listener
-            )
-        except PlatformFailed as cause:
-            return False, False, str(cause)
-        self._process = process
-        if self._stopping.is_set():
-            process.signal(signal.SIGTERM)
-        too_late = asyncio.Event()
-        late = asyncio.get_running_loop().call_later(START_S, too_late.set)
-        killing = asyncio.create_task(_kill_when(too_late, process))
-        failure = ""
-        async for message in process.channel.messages():
-            if "ready" in message:
-                late.cancel()
-                self.state, self.message = READY, ""
-                self._settled.set()
-            elif "failed" in message:
-                failure = f"{name} did not start: {message['failed']}\n{message['traceback']}"
-            else:
-                self._hear(message)
-        late.cancel()
-        killing.cancel()
-        was_ready, self.state = self.state == READY, BUILDING
-        self._forget_questions()
-        process.channel.close()
-        code = await process.exit_code()
-        self._process = None
-        if too_late.is_set():
-            failure = f"{name} was not ready within {START_S:g} s and was killed; its init_context takes too long"
-        return was_ready, code == -signal.SIGKILL, failure or _ending(name, code, was_ready)
+        path, output = self._home.spec(project, name), self._home.log(project, name)
+        return await self._births.start(path, self._home, output, self._listener, number)
 
-    def _give_up(self, why: str) -> None:
-        self.state, self.message = ERROR, why
-        self._close_listener()  # a client is better refused than left waiting for ever
-        self._settled.set()
+    async def _shared(self, seconds: float) -> bool:
+        """Wait until every shard has its holder; False when that took longer, or no worker is left who could."""
+        await self._until(lambda: self._sharing.settled or self.state in (ERROR, STOPPED), seconds)
+        return self._sharing.settled
+
+    async def _until(self, holds: Callable[[], bool], seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                while not holds():
+                    await self._moved.wait()
+        except TimeoutError:
+            return
+
+    def _awake(self) -> list[Replica]:
+        return [each for each in self._replicas.values() if each.state == READY and not self._sharing.is_silent(each.number)]
+
+    def _worker(self, replica: Replica) -> dict[str, Any]:
+        silent = self._sharing.is_silent(replica.number)
+        return {
+            "number": replica.number,
+            "pid": replica.pid,
+            "state": "silent" if silent else replica.state,
+            "restarts": replica.restarts,
+            "shards": self._sharing.holds(replica.number),
+        }
 
     def _close_listener(self) -> None:
         if self._listener is not None:
             self._listener.close()
             self._listener = None
-        self._settled.set()
-
-    async def _ask(self, question: str, seconds: float, **details: Any) -> dict[str, Any] | None:
-        if self._process is None or self.state != READY:
-            return None
-        answer = self._answers.get(question)
-        if answer is None:
-            answer = self._answers[question] = asyncio.get_running_loop().create_future()
-            await self._process.channel.say(ask=question, **details)
-        with contextlib.suppress(TimeoutError):
-            return await asyncio.wait_for(asyncio.shield(answer), seconds)
-        return None
-
-    def _hear(self, message: dict[str, Any]) -> None:
-        for question, answered in message.items():
-            waiting = self._answers.pop(question, None)
-            if waiting is not None:
-                waiting.set_result(answered)
-
-    def _forget_questions(self) -> None:
-        for waiting in self._answers.values():
-            waiting.set_result({"message": f"{self.specification.name} ended meanwhile"})
-        self._answers.clear()
 
 
-async def _kill_when(too_late: asyncio.Event, process: Process) -> None:
-    await too_late.wait()
-    process.signal(signal.SIGKILL)
+def _furthest(found: list[dict[str, list[int]]]) -> dict[str, list[int]]:
+    """Of several readings of the same positions, the latest of each shard."""
+    return {stream: [max(each) for each in zip(*(one[stream] for one in found), strict=True)] for stream in found[0]}
 
 
 def _listen(port: int) -> socket.socket:
@@ -234,13 +292,3 @@ def _listen(port: int) -> socket.socket:
         if port and cause.errno == errno.EADDRINUSE:
             return socket.create_server(("127.0.0.1", 0), backlog=BACKLOG)
         raise PlatformFailed(f"no port could be opened on 127.0.0.1 ({cause})") from cause
-
-
-def _ending(name: str, code: int | None, was_ready: bool) -> str:
-    if code is None:
-        how = f"{name} ended and left no exit code"
-    elif code < 0:
-        how = f"{name} was ended by {signal.Signals(-code).name}"
-    else:
-        how = f"{name} ended with exit code {code}"
-    return f"{how}{'' if was_ready else ' before it was ready'}; its log may say why: churnstream logs {name}"

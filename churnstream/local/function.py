@@ -4,37 +4,27 @@ import asyncio
 import logging
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import Any, Protocol
+from typing import Any
 
 import nuclio_sdk
 
 from churnstream.errors import NotDrained
 from churnstream.local.contract import Answer, Handler, handler_name, load_module
-from churnstream.local.pump import Clock, ShardPump
-from churnstream.local.triggers import EMBEDDED, StreamTrigger, Triggers, read_triggers
+from churnstream.local.pump import Clock
+from churnstream.local.shards import Shards, Streams
+from churnstream.local.triggers import EMBEDDED, Triggers, read_triggers
 from churnstream.local.turnstile import Turnstile
-from churnstream.streams.base import Positions, StreamReader
 
 DRAIN_LOOK_S = 0.005
 
 
-class Streams(Protocol):
-    """Where a function's streams and positions come from."""
-
-    def open_stream(self, name: str) -> StreamReader:
-        """A reader of the stream."""
-        ...
-
-    def open_positions(self, function: str) -> Positions:
-        """How far the function has read."""
-        ...
-
-
 class RunningFunction:
-    """Created inside the event loop; ``start`` once, ``stop`` once."""
+    """One worker of a function, ``number`` among its workers. Created inside the event loop; ``start`` once, ``stop`` once."""
 
-    def __init__(self, function: Mapping[str, Any], streams: Streams, log: logging.Logger):
+    def __init__(self, function: Mapping[str, Any], streams: Streams, log: logging.Logger, number: int = 0):
         self.triggers: Triggers = read_triggers(function)
+        self.shards: Shards | None = None
+        """Those of its streams, from ``start`` on; None when it reads none."""
         self._name: str = function["metadata"]["name"]
         self._streams = streams
         self._log = log
@@ -44,30 +34,41 @@ class RunningFunction:
             namespace=function["metadata"].get("project") or "default",
             on_control_callback=self._acknowledge,
         )
-        self._positions: Positions | None = None
-        self._readers: dict[str, StreamReader] = {}
-        self._pumps: dict[tuple[str, int], ShardPump] = {}
-        self._tasks: list[asyncio.Task[None]] = []
         self._clocks: list[asyncio.Task[None]] = []
+        self._clock_broke: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._flushing: asyncio.Task[None] | None = None
         context = nuclio_sdk.Context(
             nuclio_sdk.Logger(log.getEffectiveLevel(), name=log.name),
             self._platform,
-            0,
+            number,
             self._trigger(function),
         )
         self._handler = Handler(load_module(function), handler_name(function), context)
 
-    async def start(self) -> None:
-        """Run ``init_context``, then feed the function; whatever that raises is raised."""
-        if self.triggers.streams:
-            self._positions = self._streams.open_positions(self._name)
+    async def start(self, alone: bool = True) -> None:
+        """Run ``init_context``; whatever that raises is raised. ``alone``, it then reads every shard and keeps the clocks."""
         await self._handler.begin()
-        for trigger in self.triggers.streams:
-            self._follow(trigger, self._positions)
-        for cron in self.triggers.crons:
-            clock = Clock(cron, self.call, self._log)
-            self._clocks.append(asyncio.create_task(clock.run(), name=f"cron {cron.name}"))
+        if self.triggers.streams:
+            self.shards = Shards(self._name, self.triggers.streams, self._streams, self.call, self._flush, self._log)
+        if alone:
+            shards = range(self.shards.count) if self.shards else ()
+            await self.hold(dict.fromkeys(shards, self.shards.newest() + 1 if self.shards else 0), clocks=True)
+
+    async def hold(self, shards: Mapping[int, int], clocks: bool) -> Mapping[int, int]:
+        """Read these shards (shard -> epoch) and no others, and keep the clocks or not; returns what it holds now.
+
+        Before a shard is given up its record at work is finished, and the function flushes, as on a cluster's rebalance.
+        """
+        if not clocks:
+            await self._stop_clocks()
+        if self.shards is not None:
+            await self.shards.hold(shards)
+        if clocks and not self._clocks:
+            for cron in self.triggers.crons:
+                clock = asyncio.create_task(Clock(cron, self.call, self._log).run(), name=f"cron {cron.name}")
+                clock.add_done_callback(self._look_at_the_end)
+                self._clocks.append(clock)
+        return {} if self.shards is None else self.shards.held
 
     async def call(self, event: Any) -> Answer:
         """Hand one event to the function, unless it is flushing: then afterwards."""
@@ -75,27 +76,25 @@ class RunningFunction:
             return await self._handler.call(event)
 
     async def failed(self) -> None:
-        """Returns only when a pump or clock broke, by raising what broke it; this must never happen."""
-        waiting = [*self._tasks, *self._clocks]
-        if not waiting:
-            await asyncio.Event().wait()
-        done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_EXCEPTION)
-        for task in done:
-            task.result()
+        """Returns never, but raises what broke a pump or a clock; this must never happen."""
+        breaking = [self._clock_broke, *([] if self.shards is None else [self.shards.broken])]
+        done, _ = await asyncio.wait(breaking, return_when=asyncio.FIRST_COMPLETED)
+        for future in done:
+            future.result()
 
     async def drain(self, deadline: timedelta) -> dict[str, Any]:
-        """Wait until all that is there now has been read, then let the function flush what it holds.
+        """Wait until all that is there now in the shards it holds has been read, then let the function flush what it holds back.
 
         Raises NotDrained when the deadline passes first; the function goes on reading.
         """
-        ends = {(stream, shard): self._readers[stream].end(shard) for stream, shard in self._pumps}
+        ends = self.shards.ends() if self.shards else {}
         try:
             async with asyncio.timeout(deadline.total_seconds()):
-                while self._behind(ends):
+                while self.shards is not None and self.shards.behind(ends):
                     await asyncio.sleep(DRAIN_LOOK_S)
-                await asyncio.shield(self._flush())  # cut short, a flush would leave a graph ended for good
+                await self._flush()
         except TimeoutError as cause:
-            behind = self._behind(ends)
+            behind = self.shards.behind(ends) if self.shards else 0
             raise NotDrained(
                 f"{self._name} had {behind} records left to read after {deadline.total_seconds():g} s"
                 if behind
@@ -105,57 +104,37 @@ class RunningFunction:
         return {"drained": True, "positions": positions}
 
     def report(self) -> dict[str, Any]:
-        """For each stream trigger ``position`` (next record to apply), ``end`` and ``lag``, in records."""
-        return {"streams": [self._report(trigger) for trigger in self.triggers.streams]}
+        """For each stream trigger ``position`` (next record to apply), ``end`` and ``lag``, in records, over all shards."""
+        return {"streams": self.shards.report() if self.shards else []}
 
     async def stop(self) -> None:
-        """Take nothing more, finish what is at work, flush, and tell the function that it ends."""
-        for clock in self._clocks:
-            clock.cancel()
-        for pump in self._pumps.values():
-            pump.stop()
-        await asyncio.gather(*self._tasks, *self._clocks, return_exceptions=True)
+        """Take nothing more, finish what is at work, flush, tell the function that it ends, and give up its shards."""
+        await self._stop_clocks()
+        if self.shards is not None:
+            await self.shards.stop()
         await self._flush()
         await self._signal("termination")
-        for reader in self._readers.values():
-            reader.close()
-        if self._positions is not None:
-            self._positions.close()
+        if self.shards is not None:
+            await self.shards.close()
 
-    def _flush(self) -> asyncio.Task[None]:
+    async def _stop_clocks(self) -> None:
+        for clock in self._clocks:
+            clock.cancel()
+        await asyncio.gather(*self._clocks, return_exceptions=True)
+        self._clocks.clear()
+
+    def _look_at_the_end(self, clock: asyncio.Task[None]) -> None:
+        if not clock.cancelled() and clock.exception() is not None and not self._clock_broke.done():
+            self._clock_broke.set_exception(clock.exception())  # type: ignore[arg-type]
+
+    async def _flush(self) -> None:
         if self._flushing is None or self._flushing.done():
             self._flushing = asyncio.create_task(self._flush_alone(), name="flush")
-        return self._flushing
+        await asyncio.shield(self._flushing)  # cut short, a flush would leave a graph ended for good
 
     async def _flush_alone(self) -> None:
         async with self._turnstile.closed():
             await self._signal("drain")
-
-    def _follow(self, trigger: StreamTrigger, positions: Positions | None) -> None:
-        assert positions is not None
-        reader = self._readers.setdefault(trigger.stream, self._streams.open_stream(trigger.stream))
-        for shard in range(reader.shards):
-            pump = ShardPump(trigger, shard, reader, positions, self.call, self._log)
-            self._pumps[trigger.stream, shard] = pump
-            self._tasks.append(asyncio.create_task(pump.run(), name=f"{trigger.stream} {shard}"))
-
-    def _behind(self, ends: Mapping[tuple[str, int], int]) -> int:
-        return sum(max(0, end - self._pumps[place].next_offset) for place, end in ends.items())
-
-    def _report(self, trigger: StreamTrigger) -> dict[str, Any]:
-        reader, positions = self._readers[trigger.stream], self._positions
-        assert positions is not None
-        at = [positions.get(trigger.stream, shard) for shard in range(reader.shards)]
-        ends = [reader.end(shard) for shard in range(reader.shards)]
-        return {
-            "trigger": trigger.name,
-            "stream": trigger.stream,
-            "position": sum(at),
-            "end": sum(ends),
-            "lag": sum(ends) - sum(at),
-            "positions": at,
-            "ends": ends,
-        }
 
     def _trigger(self, function: Mapping[str, Any]) -> Any:
         # Nuclio gives each trigger workers of its own, here one worker serves all. MLRun's graphs wait for a
@@ -167,14 +146,9 @@ class RunningFunction:
 
     async def _acknowledge(self, message: Mapping[str, Any]) -> None:
         place = message["attributes"]
-        if self._positions is None or (place["topic"], place["partition"]) not in self._pumps:
-            self._log.warning(
-                "an acknowledgement for %s, shard %s was ignored: no trigger reads it",
-                place["topic"],
-                place["partition"],
-            )
-            return
-        self._positions.advance(place["topic"], place["partition"], place["offset"] + 1)
+        stream, shard = place["topic"], place["partition"]
+        if self.shards is None or not self.shards.acknowledge(stream, shard, place["offset"]):
+            self._log.warning("an acknowledgement for %s, shard %s was ignored: this worker does not read it", stream, shard)
 
     async def _signal(self, kind: str) -> None:
         answered = self._platform._on_signal(kind)

@@ -2,9 +2,8 @@
 
 Forking is safe only while this process has a single thread, so the libraries that would start some are told
 not to, and the nursery refuses to work when one did. It speaks in single JSON datagrams over the socket that
-it is given: ``{"specification", "home", "log"}`` with two descriptors, the listening socket and the line to the
-supervisor, answered by ``{"born": pid}``; and, whenever a worker ends, ``{"died": pid, "code": exit code, or
-minus the signal}``.
+it is given: ``{"specification", "home", "log", "number"}`` with the descriptors of a ``Post``, answered by
+``{"born": pid}``; and, whenever a worker ends, ``{"died": pid, "code": exit code, or minus the signal}``.
 """
 
 import argparse
@@ -23,9 +22,10 @@ from typing import Any
 
 from churnstream.local.home import Home
 from churnstream.local.logs import redirect_output
+from churnstream.local.post import HANDLES, Post
 from churnstream.local.specification import Specification
 
-Serve = Callable[[Specification, Home, socket.socket, socket.socket], int]
+Serve = Callable[[Specification, Home, Post], int]
 
 CALM = {
     "OPENBLAS_NUM_THREADS": "1",
@@ -82,7 +82,7 @@ class Nursery:
                 self._ended.recv(4096)
                 self._reap()
             if self._line in ready:
-                text, handles, _, _ = socket.recv_fds(self._line, LARGEST_MESSAGE, 2)
+                text, handles, _, _ = socket.recv_fds(self._line, LARGEST_MESSAGE, HANDLES)
                 if not text:
                     return
                 self._fork(json.loads(text), handles)
@@ -132,8 +132,7 @@ def _work(serve: Serve, request: dict[str, Any], handles: list[int]) -> int:
             output.reconfigure(line_buffering=True)  # type: ignore[union-attr]
         importlib.import_module("numpy").random.seed()  # or every worker draws the same numbers
         specification = Specification.load(Path(request["specification"]))
-        listener, line = (socket.socket(fileno=handle) for handle in handles)
-        code = serve(specification, Home(Path(request["home"])), listener, line)
+        code = serve(specification, Home(Path(request["home"])), Post.of(handles, request["number"]))
     except BaseException:
         traceback.print_exc()
         code = 1

@@ -9,14 +9,13 @@ from typing import Any
 import nuclio_sdk
 
 from churnstream.local.contract import Answer, decode_body
+from churnstream.local.doorbell import doorbell
 from churnstream.local.triggers import EMBEDDED, CronTrigger, StreamTrigger
 from churnstream.records import Delivered
-from churnstream.streams.base import Positions, StreamReader
+from churnstream.streams.base import Positions, StreamReader, Traced
 
 Call = Callable[[Any], Awaitable[Answer]]
 
-BUSY_S = 0.002  # between two looks at a stream that has just been read to its end
-IDLE_S = 0.025  # at most, while nothing comes
 FIRST_RETRY_S = 0.1
 LAST_RETRY_S = 5.0
 
@@ -44,25 +43,29 @@ class ShardPump:
         self._call = call
         self._log = log
         self._stopping = asyncio.Event()
+        self._bell: asyncio.Event | None = None
         self.next_offset = positions.get(trigger.stream, shard)
 
     def stop(self) -> None:
         """Take no further record; ``run`` returns once the present one is done or waits for its next try."""
         self._stopping.set()
+        if self._bell is not None:
+            self._bell.set()
 
     async def run(self) -> None:
         """Pump until stopped."""
-        pause = BUSY_S
-        while not self._stopping.is_set():
-            records = await self._read()
-            for record in records:
-                await self._deliver(record)
-                if self._stopping.is_set():
-                    return
-                await asyncio.sleep(0)  # a synchronous handler leaves no other chance to answer HTTP
-            pause = BUSY_S if records else min(pause * 1.5, IDLE_S)
-            if not records:
-                await self._wait(pause)
+        trace = self._reader.trace(self._shard) if isinstance(self._reader, Traced) else None
+        with doorbell().bell(trace) as self._bell:
+            while not self._stopping.is_set():
+                self._bell.clear()  # before the look: what is appended after it rings again
+                records = await self._read()
+                for record in records:
+                    await self._deliver(record)
+                    if self._stopping.is_set():
+                        return
+                    await asyncio.sleep(0)  # a synchronous handler leaves no other chance to answer HTTP
+                if not records and not self._stopping.is_set():
+                    await self._bell.wait()
 
     async def _read(self) -> list[Delivered]:
         delay = FIRST_RETRY_S

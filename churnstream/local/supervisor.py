@@ -24,9 +24,10 @@ from churnstream import topology
 from churnstream.errors import AlreadyRunning, ChurnstreamError, UnknownFunction
 from churnstream.local.births import Births, FreshInterpreters, NurseryBirths, can_fork
 from churnstream.local.control import Control
-from churnstream.local.deployment import STOPPED, Deployment
+from churnstream.local.deployment import Deployment
 from churnstream.local.home import Home, write_private
 from churnstream.local.logs import log_to_stderr, redirect_output
+from churnstream.local.replica import STOPPED
 from churnstream.local.server import Server
 from churnstream.local.specification import Specification
 
@@ -66,6 +67,17 @@ class Supervisor:
         if found is None:
             raise UnknownFunction(f"no function {name!r} of the project {project!r} is deployed here")
         return found.status()
+
+    async def scale(self, project: str, name: str, workers: int) -> dict[str, Any]:
+        """Serve a function with so many workers from now on; returns its state when they share its shards.
+
+        Raises UnknownFunction, InvalidFunction for a number that makes no sense, and PlatformFailed when it is not running.
+        """
+        async with self._alone(project, name) as key:
+            self.state(project, name)
+            await self._deployments[key].scale(workers)
+            log.info("%s/%s has %d workers now", *key, workers)
+            return self._deployments[key].status()
 
     async def delete(self, project: str, name: str) -> None:
         """Stop a function and forget it; its streams stay. Raises UnknownFunction."""

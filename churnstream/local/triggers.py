@@ -11,6 +11,7 @@ from churnstream.errors import InvalidFunction
 EMBEDDED = "embedded-stream"
 PREFIX = "spec.triggers."
 DEFAULT_HTTP = "default-http"
+SESSION_TIMEOUT = timedelta(seconds=10)  # as on a cluster
 BODY_LIMIT = 64 * 1024 * 1024  # bytes of one request
 _UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h)")
@@ -77,6 +78,23 @@ def read_triggers(function: Mapping[str, Any]) -> Triggers:
     return Triggers(http, body_limit, tuple(streams), tuple(crons))
 
 
+def workers(function: Mapping[str, Any]) -> int:
+    """How many processes an MLRun function asks for: its ``min_replicas``, or a stream trigger's ``maxWorkers`` if that is more.
+
+    A cluster multiplies them, pods by workers in a pod; one machine knows processes only, and takes the larger number. The
+    ``maxWorkers`` of an HTTP trigger do not count: MLRun writes 8 there without being asked. Raises InvalidFunction.
+    """
+    triggers = [trigger for trigger in _configured(function).values() if not trigger.get("disabled")]
+    asked = [trigger.get("maxWorkers") for trigger in triggers if trigger.get("kind") == EMBEDDED]
+    return max(1, *(_whole(each) for each in (function["spec"].get("min_replicas"), *asked)))
+
+
+def session_timeout(function: Mapping[str, Any]) -> timedelta:
+    """How long a worker may give no sign of life until others get its shards: the shortest ``sessionTimeout`` of its triggers."""
+    given = [(trigger.get("attributes") or {}).get("sessionTimeout") for trigger in _configured(function).values()]
+    return min((duration(each) for each in given if each), default=SESSION_TIMEOUT)
+
+
 def duration(text: str) -> timedelta:
     """A duration as Go writes it; raises InvalidFunction.
 
@@ -100,6 +118,13 @@ def _configured(function: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
         **base,
         **{key.removeprefix(PREFIX): given for key, given in config.items() if key.startswith(PREFIX)},
     }
+
+
+def _whole(given: Any) -> int:
+    try:
+        return int(given or 0)
+    except (TypeError, ValueError) as cause:
+        raise InvalidFunction(f"{given!r} is no number of workers; give min_replicas and maxWorkers as whole numbers") from cause
 
 
 def _needed(attributes: Mapping[str, Any], name: str, trigger: str) -> str:

@@ -8,9 +8,7 @@ import os
 import signal
 import socket
 import sys
-from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import uvloop
 
@@ -21,7 +19,11 @@ from churnstream.local.function import RunningFunction
 from churnstream.local.gateway import Gateway
 from churnstream.local.guard import Guard
 from churnstream.local.home import Home
+from churnstream.local.leases import JournalLeases, Leases
 from churnstream.local.logs import authors_traceback, log_to_stderr
+from churnstream.local.orders import Orders
+from churnstream.local.post import Post
+from churnstream.local.pulse import beat
 from churnstream.local.rundb import activate, configure_mlrun
 from churnstream.local.server import BACKLOG, Server
 from churnstream.local.specification import Specification
@@ -44,15 +46,19 @@ class WiredStreams:
         """How far the function has read."""
         return wiring.open_positions(function, self._settings)
 
+    def open_leases(self, function: str) -> Leases:
+        """Who may move its positions."""
+        return JournalLeases(function, self._settings)
 
-def run(specification: Specification, home: Home, listener: socket.socket, line: socket.socket | None) -> int:
-    """Serve the function on ``listener`` until a signal, or the supervisor's end of ``line``, says stop.
+
+def run(specification: Specification, home: Home, post: Post) -> int:
+    """Serve the function until a signal, or the supervisor's end of the line, says stop.
 
     Returns the process's exit code: 0 after an orderly stop, 1 when the function did not start or broke.
     """
     faulthandler.enable()
     enter(specification, home)
-    return uvloop.run(_serve(specification, home, listener, line))
+    return uvloop.run(_serve(specification, home, post))
 
 
 def enter(specification: Specification, home: Home) -> None:
@@ -75,21 +81,23 @@ def enter(specification: Specification, home: Home) -> None:
     configure_mlrun(home.artifact_root, level)
 
 
-async def _serve(specification: Specification, home: Home, listener: socket.socket, line: socket.socket | None) -> int:
+async def _serve(specification: Specification, home: Home, post: Post) -> int:
     log = logging.getLogger(LOGGER)
-    channel = await Channel.open(line) if line else None
+    channel = await Channel.open(post.line) if post.line else None
+    me = specification.name if post.number == 0 else f"{specification.name}, worker {post.number}"
     try:
-        function = RunningFunction(specification.function, WiredStreams(), log)
-        await function.start()
+        function = RunningFunction(specification.function, WiredStreams(), log, post.number)
+        await function.start(alone=channel is None)
     except Exception as cause:
-        log.error("%s did not start", specification.name, exc_info=cause)
+        log.error("%s did not start", me, exc_info=cause)
         if channel:
             await channel.say(failed=f"{type(cause).__name__}: {cause}", traceback=authors_traceback(cause))
         return 1
+    orders = Orders(channel, function, log) if channel else None
     gateway = Gateway(
         Guard(home.token()),
         function.call,
-        function.drain,
+        orders.drain if orders else function.drain,
         function.report,
         log,
         function.triggers.http,
@@ -100,22 +108,31 @@ async def _serve(specification: Specification, home: Home, listener: socket.sock
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    serving = asyncio.create_task(server.serve(sockets=[listener]), name="http")
-    listening = [asyncio.create_task(_listen(channel, function, stop), name="supervisor")] if channel else []
-    if channel:
-        await channel.say(ready=os.getpid())
-    log.info("%s is ready", specification.name)
+    serving = asyncio.create_task(server.serve(sockets=[post.listener]), name="http")
+    obeying = asyncio.create_task(_obey(orders, stop), name="supervisor") if orders else None
+    if post.pulse:
+        beat(post.pulse)
+    if orders:
+        await orders.greet(os.getpid())
+    log.info("%s is ready", me)
     code = await _until_stopped(function, stop, log)
-    gateway.stopping = True
     server.should_exit = True
-    await serving
+    await serving  # which answers what was accepted: the listener is shared, and others go on with what was not
     await function.stop()
-    for task in listening:
-        task.cancel()
+    if orders and obeying:
+        obeying.cancel()
+        orders.close()
     if channel:
         channel.close()
-    log.info("%s has stopped", specification.name)
+    log.info("%s has stopped", me)
     return code
+
+
+async def _obey(orders: Orders, stop: asyncio.Event) -> None:
+    try:
+        await orders.obey()
+    finally:
+        stop.set()  # nobody is there any more to restart or stop this process
 
 
 async def _until_stopped(function: RunningFunction, stop: asyncio.Event, log: logging.Logger) -> int:
@@ -130,23 +147,6 @@ async def _until_stopped(function: RunningFunction, stop: asyncio.Event, log: lo
     return 0
 
 
-async def _listen(channel: Channel, function: RunningFunction, stop: asyncio.Event) -> None:
-    try:
-        async for message in channel.messages():
-            await channel.say(**{message["ask"]: await _respond(function, message)})
-    finally:
-        stop.set()  # nobody is there any more to restart or stop this process
-
-
-async def _respond(function: RunningFunction, message: dict[str, Any]) -> dict[str, Any]:
-    try:
-        if message["ask"] == "drain":
-            return await function.drain(timedelta(seconds=message["deadline"]))
-        return function.report()
-    except Exception as cause:
-        return {"message": f"{type(cause).__name__}: {cause}"}
-
-
 def main() -> None:
     """The command line of a worker."""
     parser = argparse.ArgumentParser(description="Serve one deployed function.")
@@ -154,6 +154,8 @@ def main() -> None:
     parser.add_argument("--home", type=Path, required=True)
     parser.add_argument("--listen", type=int, help="descriptor of a listening socket; without it a free port is taken")
     parser.add_argument("--line", type=int, help="descriptor of the line to the supervisor")
+    parser.add_argument("--pulse", type=int, help="descriptor for signs of life")
+    parser.add_argument("--number", type=int, default=0, help="which of the function's workers this is")
     given = parser.parse_args()
     specification = Specification.load(given.specification)
     if given.listen is None:
@@ -161,12 +163,8 @@ def main() -> None:
         sys.stderr.write(f"{specification.name} answers on 127.0.0.1:{listener.getsockname()[1]}\n")
     else:
         listener = socket.socket(fileno=given.listen)
-    code = run(
-        specification,
-        Home(given.home),
-        listener,
-        socket.socket(fileno=given.line) if given.line is not None else None,
-    )
+    line, pulse = (None if each is None else socket.socket(fileno=each) for each in (given.line, given.pulse))
+    code = run(specification, Home(given.home), Post(listener, line, pulse, given.number))
     leave(code)
 
 

@@ -2,7 +2,8 @@
 
 A file is written aside and renamed when it is complete and on disk. Before the first rename of a flush the range of offsets it
 covers is noted durably; after the last one the position moves past it. A crash in between leaves the note: the same range is read
-again, cut at the same place, and files that are there already are left as they are.
+again, cut at the same place, and files that are there already are left as they are. The note is refused to a worker that does not
+hold the shard any more, and what a worker has waiting of a shard that was elsewhere meanwhile is dropped: it is read again.
 """
 
 import json
@@ -19,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from churnstream.errors import StorageFailed
+from churnstream.errors import LeaseLost, StorageFailed
 from churnstream.streams.base import Unit
 from churnstream.usecases.case import EVENT_TIME
 
@@ -41,22 +42,22 @@ class Pending:
 class ParquetSink:
     """Buffers batches and flushes them by size, by age and when told.
 
-    ``begin_at(source, shard, offset)`` opens a unit whose commit moves the shard's position past ``offset``; ``begin()`` one that
-    moves none.
+    ``begin_at(source, shard, offset)`` opens a unit whose commit moves the shard's position past ``offset``; ``begin_in(shard)``
+    one that moves none, and is kept only while this worker holds the shard.
     """
 
     def __init__(
         self,
         folder: Path,
         source: str,
-        begin: Callable[[], Unit],
+        begin_in: Callable[[int], Unit],
         begin_at: Callable[[str, int, int], Unit],
         clock: Callable[[], datetime],
         flush_rows: int,
         flush_age: timedelta,
     ):
         self._folder, self._source, self._clock = folder, source, clock
-        self._begin, self._begin_at = begin, begin_at
+        self._begin_in, self._begin_at = begin_in, begin_at
         self._flush_rows, self._flush_age = flush_rows, flush_age
         self._pending: dict[int, Pending] = {}
         self._noted: dict[int, int | None] = {}
@@ -68,12 +69,15 @@ class ParquetSink:
 
     def add(self, shard: int, offset: int, batch: pa.RecordBatch) -> list[tuple[int, int]]:
         """Take one record; returns the (shard, offset) up to which everything is durable now, for each shard flushed."""
+        known = self._pending.get(shard)
+        if known is not None and (offset <= known.last or self._is_done(shard, known.first)):
+            self._forget(shard)
         waiting = self._pending.setdefault(shard, Pending(self._clock(), offset, offset))
         waiting.batches.append(_with_origin(batch, offset))
         waiting.rows += batch.num_rows
         waiting.last = offset
         if self._cut(shard) == offset:
-            return [self._flush(shard)]
+            return self._flush_each([shard])
         return self.flush() if self.rows >= self._flush_rows else []
 
     def flush_old(self) -> list[tuple[int, int]]:
@@ -86,28 +90,55 @@ class ParquetSink:
         return self._flush_each(list(self._pending))
 
     def _flush_each(self, shards) -> list[tuple[int, int]]:  # type: ignore[no-untyped-def]
-        return [self._flush(shard) for shard in shards if self._cut(shard) in (None, self._pending[shard].last)]
+        """Each by itself: one that cannot be flushed does not keep the others waiting, and is told of at the end."""
+        flushed, failure = [], None
+        for shard in shards:
+            try:
+                if self._cut(shard) in (None, self._pending[shard].last) and not self._was_elsewhere(shard):
+                    flushed.append(self._flush(shard))
+            except LeaseLost:
+                self._forget(shard)  # it is another worker's by now
+            except StorageFailed as cause:
+                failure = cause
+        if failure is not None:
+            raise failure
+        return flushed
 
     def _cut(self, shard: int) -> int | None:
         """The offset at which an unfinished flush must be cut again; None when there is none."""
         if shard not in self._noted:
-            note = self._begin().stored(FLUSHES, str(shard))
-            last = json.loads(note)["last"] if note else None
-            unfinished = last is not None and not self._begin_at(self._source, shard, last).replayed
-            self._noted[shard] = last if unfinished else None
+            self._noted[shard] = self._unfinished(shard)
         return self._noted[shard]
+
+    def _unfinished(self, shard: int) -> int | None:
+        note = self._begin_in(shard).stored(FLUSHES, str(shard), owner="")
+        last = json.loads(note)["last"] if note else None
+        return None if last is None or self._is_done(shard, last) else last
+
+    def _is_done(self, shard: int, offset: int) -> bool:
+        return self._begin_at(self._source, shard, offset).replayed
+
+    def _was_elsewhere(self, shard: int) -> bool:
+        """Whether another worker has begun or done what waits here, which is dropped then."""
+        gone = self._is_done(shard, self._pending[shard].first) or self._unfinished(shard) != self._cut(shard)
+        if gone:
+            self._forget(shard)
+        return gone
+
+    def _forget(self, shard: int) -> None:
+        self._pending.pop(shard, None)
+        self._noted.pop(shard, None)
 
     def _flush(self, shard: int) -> tuple[int, int]:
         waiting = self._pending[shard]
         if self._noted[shard] is None:
-            with self._begin() as note:
-                note.put(FLUSHES, str(shard), json.dumps({"first": waiting.first, "last": waiting.last}).encode())
+            with self._begin_in(shard) as note:
+                note.put(FLUSHES, str(shard), json.dumps({"first": waiting.first, "last": waiting.last}).encode(), owner="")
             self._noted[shard] = waiting.last
         with self._begin_at(self._source, shard, waiting.last) as unit:
             self._write(shard, waiting)
             unit.count("applied", waiting.rows)
-        self._noted[shard] = None
-        del self._pending[shard]
+        self._forget(shard)
         return shard, waiting.last
 
     def _write(self, shard: int, waiting: Pending) -> None:

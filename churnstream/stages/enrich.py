@@ -4,8 +4,9 @@ from collections.abc import Iterable, Iterator
 from math import isfinite
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from churnstream.errors import UnreadablePayload
 from churnstream.tables.base import TableReader
@@ -24,19 +25,27 @@ def enrich(batch: pa.RecordBatch, case: UseCase, lookup: TableReader | None) -> 
     join = case.enrichment
     if join is None or lookup is None:
         return batch, 0
-    joined = pc.equal(batch.column(batch.schema.get_field_index(EVENT_TYPE)).cast(pa.string()), join.event)
-    places = pc.indices_nonzero(joined).to_pylist()
-    keys = batch.column(batch.schema.get_field_index(join.key))
-    wanted = [keys[place].as_py() for place in places]
-    found = {key: decode_number(value) for key, value in lookup.get_many({key for key in wanted if key is not None}).items()}
-    values: list[float | None] = [None] * batch.num_rows
-    marks: list[bool | None] = [None] * batch.num_rows
-    for place, key in zip(places, wanted, strict=True):
-        marks[place] = key in found
-        values[place] = found.get(key, join.default)
-    unknown = sum(mark is False for mark in marks)
-    batch = batch.append_column(join.column, pa.array(values, pa.float64()))
-    return batch.append_column(MARK, pa.array(marks, pa.bool_())), unknown
+    places = _places(batch.column(batch.schema.get_field_index(EVENT_TYPE)), join.event)
+    if not len(places):  # most batches: registrations are few
+        batch = batch.append_column(join.column, pa.nulls(batch.num_rows, pa.float64()))
+        return batch.append_column(MARK, pa.nulls(batch.num_rows, pa.bool_())), 0
+    keys = batch.column(batch.schema.get_field_index(join.key)).take(pa.array(places)).to_pylist()
+    found = {key: decode_number(value) for key, value in lookup.get_many({key for key in keys if key is not None}).items()}
+    values, marks = np.zeros(batch.num_rows), np.zeros(batch.num_rows, np.bool_)
+    others = np.ones(batch.num_rows, np.bool_)
+    values[places] = [found.get(key, join.default) for key in keys]
+    marks[places] = [key in found for key in keys]
+    others[places] = False
+    batch = batch.append_column(join.column, pa.array(values, mask=others))
+    return batch.append_column(MARK, pa.array(marks, mask=others)), len(places) - int(marks.sum())
+
+
+def _places(types: pa.DictionaryArray, event: str) -> NDArray[np.int64]:
+    """Where the event stands, (n,), in order."""
+    names = types.dictionary.to_pylist()
+    if event not in names:
+        return np.zeros(0, np.int64)
+    return np.flatnonzero(types.indices.to_numpy() == names.index(event))
 
 
 def lookup_rows(keys: Iterable[Any], numbers: Iterable[Any]) -> Iterator[tuple[str, bytes]]:

@@ -5,7 +5,8 @@ carries one event or a batch of rows as bytes; adapters never look inside. Order
 """
 
 from collections.abc import Sequence
-from typing import Protocol, Self
+from pathlib import Path
+from typing import Protocol, Self, runtime_checkable
 
 from churnstream.records import Delivered, Record
 
@@ -28,6 +29,15 @@ class StreamReader(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+@runtime_checkable
+class Traced(Protocol):
+    """What a StreamReader may have beside: a file that shows when a shard grew."""
+
+    def trace(self, shard: int) -> Path:
+        """The file whose modification time moves after each append to ``shard``; it need not be there yet."""
+        ...
 
 
 class Positions(Protocol):

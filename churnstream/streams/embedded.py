@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
+from pathlib import Path
 from time import perf_counter
 from typing import Self
 
@@ -28,6 +29,9 @@ class EmbeddedStream:
     def rows(self, shard: int, offset: int | None = None) -> int:
         return self._journals[shard].rows(self._name, offset)
 
+    def trace(self, shard: int) -> Path:
+        return self._journals[shard].path
+
     def close(self) -> None:
         self._journals.close()
 
@@ -42,7 +46,7 @@ class EmbeddedPositions:
         return self._journals[shard].position(stream, shard)
 
     def advance(self, stream: str, shard: int, next_offset: int) -> None:
-        self._journals[shard].write(Changes(positions={(stream, shard): next_offset}), self._clock())
+        self._journals[shard].write(Changes(positions={(stream, shard): next_offset}, held=True), self._clock())
 
     def close(self) -> None:
         self._journals.close()
@@ -57,6 +61,7 @@ class EmbeddedUnit:
     def __init__(self, journals: Journals, source: str, shard: int | None, offset: int | None, clock: Callable[[], datetime]):
         self._journals, self._source, self._shard, self._offset, self._clock = journals, source, shard, offset, clock
         self._changes: dict[int, Changes] = {}
+        self._seen: dict[int, dict[tuple[str, str], bytes | None]] = {}
         self._began = perf_counter()
         self.replayed = shard is not None and offset is not None and offset < journals[shard].position(source, shard)
 
@@ -67,7 +72,10 @@ class EmbeddedUnit:
         self._in(key if owner is None else owner).puts.setdefault(table, {})[key] = value
 
     def stored(self, table: str, key: str, owner: str | None = None) -> bytes | None:
-        return self._journals[self._shard_for(key if owner is None else owner)].get(table, key)
+        shard = self._shard_for(key if owner is None else owner)
+        value = self._journals[shard].get(table, key)
+        self._seen.setdefault(shard, {})[table, key] = value
+        return value
 
     def refuse(self, reason: str, payload: bytes, row: int | None = None) -> None:
         letter = {
@@ -106,6 +114,7 @@ class EmbeddedUnit:
         self._changes = {}
 
     def _write(self, shard: int, changes: Changes) -> None:
+        changes.held, changes.seen = shard == self._shard, self._seen.get(shard, {})
         if self._shard is not None and self._offset is not None:
             changes.effects_of = (self._source, self._shard, self._offset)
             if shard != self._shard:

@@ -11,6 +11,7 @@ import pytest
 
 from churnstream.records import Record, shard_of
 from churnstream.settings import Settings
+from churnstream.streams.base import Traced
 from churnstream.topology import DEAD_LETTERS, GENERATED, INCOMING, SHARDS
 from churnstream.wiring import Parts, open_journal, open_positions, open_stream
 
@@ -150,6 +151,21 @@ def test_a_reader_sees_the_writer_of_another_process(settings: Settings, functio
     assert reader.end(1) == 1
     subprocess.run([sys.executable, "-c", WRITER, settings.streams, key_of(1)], check=True, timeout=60)
     assert [each.payload for each in reader.read(1, 0)] == [b"from here", b"from afar"]
+    reader.close()
+
+
+def test_the_trace_of_a_shard_moves_with_every_append_to_it(settings: Settings, function: Functions) -> None:
+    reader = open_stream(INCOMING, settings)
+    if not isinstance(reader, Traced):
+        pytest.skip("this stream does not show in a file")
+    parts = function(HANDLER)
+    append(parts, Record(b"x", key=key_of(1)))
+    times = [reader.trace(1).stat().st_mtime_ns]
+    for _ in range(50):
+        append(parts, Record(b"x", key=key_of(1)))
+        times.append(reader.trace(1).stat().st_mtime_ns)
+    assert len(set(times)) == len(times)
+    assert reader.trace(2) != reader.trace(1)
     reader.close()
 
 

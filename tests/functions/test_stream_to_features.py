@@ -171,8 +171,8 @@ def fail_now_and_then(monkeypatch: pytest.MonkeyPatch, step: str) -> list[int]:
     elif step == "update":
         apply = steps.WindowEngine.apply
 
-        def half(self: Any, batch: Any) -> Any:
-            done = apply(self, batch)  # memory has run ahead when it fails
+        def half(self: Any, batch: Any, states: bool) -> Any:
+            done = apply(self, batch, states)  # memory has run ahead when it fails
             return fail(MemoryError("no room")) if due() else done
 
         monkeypatch.setattr(steps.WindowEngine, "apply", half)

@@ -22,7 +22,7 @@ def handler(context, event):
 
 
 class FakeStreams:
-    """Streams and positions in memory: both the stream's reader and the function's positions."""
+    """Streams and positions in memory: the stream's reader, the function's positions, and leases that nobody else wants."""
 
     def __init__(self, shards: int = 2):
         self.shards = shards
@@ -40,6 +40,19 @@ class FakeStreams:
 
     def open_positions(self, function: str) -> "FakeStreams":
         return self
+
+    def open_leases(self, function: str) -> "FakeStreams":
+        return self
+
+    def newest(self, shards: int) -> int:
+        return 0
+
+    def take(self, shard: int, epoch: int) -> None: ...
+
+    def give_up(self, shard: int) -> None: ...
+
+    def is_held(self, shard: int) -> bool:
+        return True
 
     def read(self, shard: int, offset: int, max_records: int = 64, max_bytes: int = 8_000_000) -> list[Delivered]:
         if self.broken:

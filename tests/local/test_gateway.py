@@ -127,6 +127,34 @@ def test_a_failing_handler_shows_neither_its_traceback_nor_its_words() -> None:
     assert b"Traceback" not in body
 
 
+def test_requests_reach_the_function_while_others_are_at_work() -> None:
+    door, waiting = Door(), []
+
+    async def call(event: Any) -> Answer:
+        waiting.append(event)
+        while len(waiting) < 3:  # each is answered only when all of them are there
+            await asyncio.sleep(0)
+        return Answer(200, event.body)
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": b"x", "more_body": False}
+
+    async def three() -> list[int]:
+        sent: list[Any] = []
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        headers = [(name.encode(), value.encode()) for name, value in BEARER.items()]
+        scope = {"type": "http", "method": "POST", "path": "/", "query_string": b"", "headers": headers}
+        gateway = Gateway(Guard(TOKEN), call, door._drain, dict, logging.getLogger("test"), "web", 100)
+        async with asyncio.timeout(10):
+            await asyncio.gather(*(gateway(scope, receive, send) for _ in range(3)))
+        return [each["status"] for each in sent if "status" in each]
+
+    assert asyncio.run(three()) == [200, 200, 200]
+
+
 def test_draining_waits_as_long_as_it_is_told() -> None:
     door = Door()
     assert door.ask("/-/drain?deadline=3")[0] == 200

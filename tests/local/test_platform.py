@@ -18,7 +18,7 @@ import requests
 
 from churnstream.errors import AlreadyRunning, PlatformFailed, UnknownFunction
 from churnstream.journal import Changes
-from churnstream.local import Home, SupervisorClient, connect, deployment, drain
+from churnstream.local import Home, SupervisorClient, connect, drain, replica
 from churnstream.local.supervisor import claim
 from churnstream.records import Record
 from churnstream.settings import read_settings
@@ -134,7 +134,7 @@ def handler(context, event): pass
     platform.deploy("shop", "crashing", function(code, name="crashing"))
     wait_until(lambda: platform.state("shop", "crashing")["state"] == "error")
     state = platform.state("shop", "crashing")
-    assert state["restarts"] == deployment.CRASHES - 1
+    assert state["restarts"] == replica.CRASHES - 1
     assert "exit code 3" in state["message"]
 
 

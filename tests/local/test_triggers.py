@@ -6,7 +6,16 @@ import nuclio
 import pytest
 
 from churnstream.errors import InvalidFunction
-from churnstream.local.triggers import BODY_LIMIT, CronTrigger, StreamTrigger, duration, read_triggers
+from churnstream.local.specification import Specification
+from churnstream.local.triggers import (
+    BODY_LIMIT,
+    CronTrigger,
+    StreamTrigger,
+    duration,
+    read_triggers,
+    session_timeout,
+    workers,
+)
 
 STREAM = {"kind": "embedded-stream", "maxWorkers": 1, "attributes": {"stream": "orders", "consumerGroup": "alpha"}}
 
@@ -61,3 +70,55 @@ def test_a_cron_trigger_may_carry_a_body(function: Callable[..., dict[str, Any]]
     assert read_triggers(function("", triggers={"c": given})).crons == (
         CronTrigger("c", timedelta(seconds=1), "now", {"a": "b"}),
     )
+
+
+@pytest.mark.parametrize(
+    ("replicas", "trigger", "processes"),
+    [
+        (None, {}, 1),
+        (0, {}, 1),
+        (1, {"maxWorkers": 1}, 1),
+        (2, {"maxWorkers": 1}, 2),
+        (1, {"maxWorkers": 4}, 4),
+        (2, {"maxWorkers": 4}, 4),
+        (5, {"maxWorkers": 4}, 5),
+        (2, {"maxWorkers": 4, "disabled": True}, 2),
+        (20, {}, 8),
+        (1, {"maxWorkers": 9}, 8),
+    ],
+)
+def test_replicas_and_workers_are_processes_the_larger_number_and_no_more_than_there_are_shards(
+    function: Callable[..., dict[str, Any]], replicas: int | None, trigger: dict[str, Any], processes: int
+) -> None:
+    body = function("", triggers={"in": STREAM, "more": {**STREAM, **trigger}})
+    body["spec"]["min_replicas"] = replicas
+    assert Specification("shop", "alpha", body).workers == processes
+
+
+def test_the_eight_http_workers_that_mlrun_writes_unasked_are_no_processes(function: Callable[..., dict[str, Any]]) -> None:
+    given = nuclio.HttpTrigger().to_dict()
+    assert given["maxWorkers"] == 8
+    assert workers(function("", triggers={"web": given})) == 1
+
+
+def test_who_reads_no_stream_may_have_more_workers_than_there_are_shards(function: Callable[..., dict[str, Any]]) -> None:
+    specification = Specification("shop", "alpha", function(""))
+    assert specification.at_scale(12).workers == 12
+    with pytest.raises(InvalidFunction, match="takes 1 to 64 workers; 65 is not among them"):
+        specification.at_scale(65)
+
+
+@pytest.mark.parametrize("given", ["two", [1], {}])
+def test_a_number_of_workers_that_is_none_is_a_sentence(function: Callable[..., dict[str, Any]], given: Any) -> None:
+    body = function("")
+    body["spec"]["min_replicas"] = given or "none"
+    with pytest.raises(InvalidFunction, match="whole numbers"):
+        workers(body)
+
+
+def test_the_most_impatient_trigger_says_how_long_a_worker_may_be_silent(function: Callable[..., dict[str, Any]]) -> None:
+    def asking(text: str) -> dict[str, Any]:
+        return {**STREAM, "attributes": {**STREAM["attributes"], "sessionTimeout": text}}  # type: ignore[dict-item]
+
+    assert session_timeout(function("", triggers={"in": STREAM})) == timedelta(seconds=10)
+    assert session_timeout(function("", triggers={"a": asking("30s"), "b": asking("1m"), "c": STREAM})) == timedelta(seconds=30)
