@@ -4,7 +4,7 @@ BIN := .venv/bin
 export CASE DATA USERS EVENTS PEERS POINTS SEED
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow check lint certificate bench-features bench-door bench-windows-cost lab lock up down status clean
+.PHONY: help demo test test-slow check lint certificate bench-features bench-river bench-latency bench-door bench-windows-cost lab lock up down status clean
 
 help: ## Say what each target does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
@@ -38,6 +38,14 @@ bench-features: ## Measure how fast features are computed, beside others who can
 	@scripts/set-up base
 	@scripts/set-up-peers $(PEERS)
 	@$(BIN)/python -m tests.bench.features $${PEERS:+--peers $$PEERS}
+
+bench-river: ## Measure the whole river: 2,002,000 events through every stage
+	@scripts/set-up base
+	@$(BIN)/python -m tests.bench.river
+
+bench-latency: ## Measure how long an event takes from the door to a readable prediction
+	@scripts/set-up base
+	@$(BIN)/python -m tests.bench.latency
 
 bench-door: ## Measure how fast JSON comes in
 	@scripts/set-up base

@@ -105,7 +105,9 @@ class Block:
         """Have ``length`` rows, or more."""
         if length <= len(self):
             return
-        size = 8 * self._width * max(length, len(self) + len(self) // 8)
+        size = (
+            8 * self._width * max(length, len(self) + len(self) // (64 if PRIVATE else 8))
+        )  # moving pages costs next to nothing
         if self._pages is None:
             self._pages = mmap.mmap(-1, size, flags=PRIVATE) if PRIVATE else mmap.mmap(-1, size)
         elif PRIVATE:

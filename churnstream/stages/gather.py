@@ -14,7 +14,7 @@ from churnstream.streams.base import Unit
 from churnstream.topology import SHARDS
 
 HEAVY = 1_000_000  # bytes; so much is a batch already
-SHARE = 4  # of the time, the work may take one part; under a load that makes it take more, the wait grows
+SHARE = 3  # parts of the time, of which the work may take one: those after it in the river want theirs
 LONGEST = 5  # times the wait
 LONGEST_TRUCE = 256  # handovers
 
@@ -26,10 +26,10 @@ class Gathering(Generic[Item, Result]):
     """Hands items to ``work`` together, no more often than once in ``wait``; zero: each by itself.
 
     ``work(items)`` returns for each item its result, or an exception for the one who put it; what it raises, all get. An item
-    that comes when nothing was handed over for ``wait`` is not held back at all, and none longer than ``wait``; only while the
-    work takes more than a quarter of that, up to four times as long as the work, and five waits at most. Where items come one
-    after another, each when the one before is done, waiting gathers nothing: it is then tried ever more rarely. ``weigh(item)``
-    is a size in bytes: a heavy item goes at once.
+    that comes when nothing was handed over for ``wait`` is not held back at all, and none longer than ``wait``. Only under a load
+    that makes the work take more than a third of it, the wait grows: to three times the work, and to five times itself at most.
+    Where items come one after another, each when the one before is done, waiting gathers nothing: it is then tried ever more
+    rarely. ``weigh(item)`` is a size in bytes: a heavy item goes at once.
     """
 
     def __init__(
