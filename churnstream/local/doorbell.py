@@ -16,6 +16,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 LOOK_S = 0.02  # between two looks at what the kernel does not tell of
+ABSENT_S = 0.1  # between two looks for a folder that is not there yet
 MISSED_S = 0.5  # at most, until something is found that no ring told of
 HEAD = struct.Struct("iIII")  # of the kernel's struct inotify_event: watch, mask, cookie, length of the name
 ATTRIBUTES, MOVED_HERE, CREATED, MOVED_AWAY, FORGOTTEN = 0x4, 0x80, 0x100, 0x800, 0x8000  # of <sys/inotify.h>
@@ -78,7 +79,8 @@ class Doorbell:
             for bell, path in self._bells.items():
                 if path is None or path in moved:
                     bell.set()
-            await asyncio.sleep(LOOK_S if untold or None in self._bells.values() else max(0.0, due - clock()))
+            pause = LOOK_S if there or None in self._bells.values() else ABSENT_S if untold else max(0.0, due - clock())
+            await asyncio.sleep(pause)
             if clock() >= due:
                 due = clock() + MISSED_S
                 for bell in self._bells:

@@ -21,6 +21,7 @@ def looking(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     """Both ways to notice; what is missed comes so late that it does not hide a fault."""
     monkeypatch.setattr(module, "MISSED_S", 3_600.0)
     monkeypatch.setattr(module, "LOOK_S", 0.001)
+    monkeypatch.setattr(module, "ABSENT_S", 0.001)
     if request.param == "looking":
         monkeypatch.setattr(Inotify, "open", lambda rung, lost: None)
     return request.param == "looking"
