@@ -231,7 +231,7 @@ WRONG = [
     ("churnstream/wiring.py", "from churnstream.journal import _connect"),
     ("churnstream/wiring.py", "from churnstream.local.home import Home"),
     ("churnstream/local/worker.py", "from churnstream.streams.embedded import EmbeddedStream"),
-    ("churnstream/cli.py", "import sqlite3"),
+    ("churnstream/cli/common.py", "import sqlite3"),
     ("churnstream/attic.py", "import json"),
     ("functions/training.py", "from functions.serving import handler"),
     ("functions/training.py", "import serving"),
