@@ -1,10 +1,11 @@
 # Churnstream: `make help` says what there is. Everything runs in .venv, which scripts/set-up makes from the committed lock.
 
 BIN := .venv/bin
-export CASE DATA USERS EVENTS PEERS POINTS SEED
+export CASE DATA USERS EVENTS PEERS POINTS SEED KILLS BODIES
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow check lint certificate bench-features bench-river bench-latency bench-door bench-windows-cost lab lock up down status clean
+.PHONY: help demo test test-slow check lint certificate torture fuzz bench-features bench-river bench-latency bench-door bench-worker \
+	bench-recovery bench-windows-cost lab lock up down status clean
 
 help: ## Say what each target does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
@@ -34,6 +35,14 @@ certificate: ## Prove that features are the same in batch, stream and serving; P
 	@scripts/set-up base
 	@$(BIN)/python -m churnstream.certificate $${POINTS:+--points "$$POINTS"} $${SEED:+--seed "$$SEED"}
 
+torture: ## Kill everything, again and again, and compare what comes out; KILLS= EVENTS= SEED= choose how much
+	@scripts/set-up dev
+	@$(BIN)/python -m tests.replay.torture $${KILLS:+--kills "$$KILLS"} $${EVENTS:+--events "$$EVENTS"} $${SEED:+--seed "$$SEED"}
+
+fuzz: ## Throw broken bodies at the door, and account for each; BODIES= SEED= CASE= choose them
+	@scripts/set-up dev
+	@$(BIN)/python -m tests.fuzz.door $${BODIES:+--bodies "$$BODIES"} $${SEED:+--seed "$$SEED"} $${CASE:+--case "$$CASE"}
+
 bench-features: ## Measure how fast features are computed, beside others who can; PEERS= chooses whom
 	@scripts/set-up base
 	@scripts/set-up-peers $(PEERS)
@@ -50,6 +59,14 @@ bench-latency: ## Measure how long an event takes from the door to a readable pr
 bench-door: ## Measure how fast JSON comes in
 	@scripts/set-up base
 	@$(BIN)/python -m tests.bench.door
+
+bench-worker: ## Measure requests a second of a handler that does nothing, beside Nuclio's processor where it is
+	@scripts/set-up dev
+	@$(BIN)/python -m tests.bench.worker
+
+bench-recovery: ## Measure how soon predictions go on after every process was killed at once
+	@scripts/set-up base
+	@$(BIN)/python -m tests.bench.recovery
 
 bench-windows-cost: ## Measure and draw what an event costs, against customers and windows
 	@scripts/set-up base

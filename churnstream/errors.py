@@ -41,6 +41,18 @@ class StorageFailed(ChurnstreamError):
     """A write did not become durable; nothing of it may be acknowledged."""
 
 
+class TooFarBehind(ChurnstreamError):
+    """Who reads a stream is so far behind that nothing more may be written to it for now; nothing of it was taken."""
+
+
+class TrialPassed(ChurnstreamError):
+    """A record that was only tried would have been applied; nothing of it was kept, as was asked for."""
+
+
+class CorruptedRecord(StorageFailed):
+    """What is on the disk is not what was written there; none of it is given away as data."""
+
+
 class LeaseLost(StorageFailed):
     """Another process holds the shard by now; what this one would have written is its to write."""
 
@@ -71,6 +83,14 @@ class UnknownFunction(ChurnstreamError):
 
 class InvalidFunction(ChurnstreamError):
     """A function cannot be served as it was deployed."""
+
+
+class HandlerGaveUp(ChurnstreamError):
+    """A handler raised what is no Exception, such as SystemExit; Nuclio's worker goes on after it, and so does ours."""
+
+
+class EmptyAnswer(ChurnstreamError):
+    """A handler returned nothing that could be answered."""
 
 
 class PlatformFailed(ChurnstreamError):

@@ -4,8 +4,9 @@ import json
 import re
 from bisect import bisect_right
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
@@ -13,14 +14,14 @@ import pyarrow as pa
 from churnstream import topology
 from churnstream.codecs import ARROW, JSON, decode_batch
 from churnstream.errors import BadRequest
-from churnstream.operations.ledger import OUTCOMES, Line, total
+from churnstream.operations.ledger import OUTCOMES, REMOVED, Line, total
 from churnstream.records import Delivered
 from churnstream.settings import Settings
 from churnstream.streams.base import StreamReader
-from churnstream.wiring import open_journal, open_stream, settings_from_env
+from churnstream.wiring import open_journal, open_stream, other_functions, redriven_letters, redriven_stream, settings_from_env
 
 HTTP = "http"
-LETTER = re.compile(r"([a-z-]+):(\d+):(\d+)")
+LETTER = re.compile(r"([\w.-]+):(\d+):(\d+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,9 @@ class DeadLetter:
     """What a function refused: why, and where it came from.
 
     ``name`` finds it again. ``shard`` and ``offset`` are the refused record's in ``source`` (None for a request), ``row`` is the
-    event's place in it (None: all of it); ``payload`` begins as the event did, cut where it was long.
+    event's place in it (None: all of it); ``payload`` is what was refused, as text. ``original`` is that as it was sent, where it
+    is something else; ``cut`` when neither is whole. ``redrives`` names the letter that was handed back before this one, and
+    ``redriven_at`` says when this one was.
     """
 
     name: str
@@ -40,22 +43,31 @@ class DeadLetter:
     row: int | None
     refused_at: datetime
     payload: str
+    original: dict[str, Any] | None = None
+    cut: bool = False
+    redrives: str = ""
+    redriven_at: datetime | None = None
 
     def sentence(self) -> str:
         """Who refused it, when, from where, and why."""
         place = "" if self.shard is None else f" shard {self.shard} offset {self.offset}"
         row = "" if self.row is None else f" row {self.row}"
         when = f"{self.refused_at:%Y-%m-%d %H:%M:%S} UTC"
-        return f"{self.function} refused this at {when}, from {self.source}{place}{row}: {self.reason}"
+        before = f" It was handed back before, as {self.redrives}." if self.redrives else ""
+        since = f" It was handed back at {self.redriven_at:%Y-%m-%d %H:%M:%S} UTC." if self.redriven_at else ""
+        return f"{self.function} refused this at {when}, from {self.source}{place}{row}: {self.reason}{before}{since}"
 
 
-def ledger(settings: Settings | None = None) -> list[Line]:
-    """Every function's account of every source and shard it has read; ``operations.ledger.total`` adds the shards up."""
+def ledger(settings: Settings | None = None, name: str | None = None) -> list[Line]:
+    """The account of every source and shard that the function ``name``, or every function, has read.
+
+    ``operations.ledger.total`` adds the shards up.
+    """
     settings = settings or settings_from_env()
     return [
         line
         for function in topology.FUNCTIONS
-        if function.reads
+        if function.reads and name in (None, function.name)
         for shard in range(topology.SHARDS)
         for line in _lines(function, shard, settings)
     ]
@@ -95,7 +107,8 @@ def peek(stream: str, rows: int = 5, settings: Settings | None = None) -> pd.Dat
 def dead_letters(function: str | None = None, limit: int = 20, settings: Settings | None = None) -> list[DeadLetter]:
     """The newest ``limit`` dead letters, newest first: of ``function``, or of all. Raises UnknownFunction."""
     settings = settings or settings_from_env()
-    writers = topology.writers(topology.DEAD_LETTERS) if function is None else (topology.function(function).name,)
+    everyone = (*topology.writers(topology.DEAD_LETTERS), *other_functions(settings))
+    writers = everyone if function is None else (_refuser(function, settings),)
     found: list[DeadLetter] = []
     for writer in writers:
         reader = open_stream(topology.DEAD_LETTERS, settings, writer)
@@ -106,7 +119,9 @@ def dead_letters(function: str | None = None, limit: int = 20, settings: Setting
                     found.append(_letter(writer, record))
                     offset = record.offset + 1
         reader.close()
-    return sorted(found, key=lambda each: each.refused_at, reverse=True)[:limit]
+    newest = sorted(found, key=lambda each: each.refused_at, reverse=True)[:limit]
+    redriven = redriven_letters(settings)
+    return [replace(each, redriven_at=redriven.get(each.name)) for each in newest]
 
 
 def dead_letter(name: str, settings: Settings | None = None) -> DeadLetter:
@@ -114,13 +129,18 @@ def dead_letter(name: str, settings: Settings | None = None) -> DeadLetter:
     match = LETTER.fullmatch(name)
     if match is None or int(match[2]) >= topology.SHARDS:
         raise BadRequest(f"{name!r} names no dead letter; `churnstream deadletters list` shows their names")
-    writer, shard, offset = topology.function(match[1]).name, int(match[2]), int(match[3])
-    reader = open_stream(topology.DEAD_LETTERS, settings or settings_from_env(), writer)
+    settings = settings or settings_from_env()
+    writer, shard, offset = _refuser(match[1], settings), int(match[2]), int(match[3])
+    reader = open_stream(topology.DEAD_LETTERS, settings, writer)
     found = reader.read(shard, offset, max_records=1)
     reader.close()
     if not found or found[0].offset != offset:
         raise BadRequest(f"there is no dead letter {name}; `churnstream deadletters list` shows those that are there")
-    return _letter(writer, found[0])
+    return replace(_letter(writer, found[0]), redriven_at=redriven_letters(settings).get(name))
+
+
+def _refuser(name: str, settings: Settings) -> str:
+    return name if name in other_functions(settings) else topology.function(name).name
 
 
 def _letter(writer: str, record: Delivered) -> DeadLetter:
@@ -150,15 +170,20 @@ def _frame(record: Delivered) -> pd.DataFrame:
 def _lines(function: topology.Function, shard: int, settings: Settings) -> Iterator[Line]:
     journal = open_journal(function.name, shard, settings)
     accounts, activity = journal.accounts(), journal.activity()
-    sources = dict.fromkeys([*function.reads, *(source for source, _ in accounts)])
+    redriven = open_stream(redriven_stream(function.name), settings)
+    handed_back = [redriven_stream(function.name)] if redriven.end(shard) else []
+    redriven.close()
+    sources = dict.fromkeys([*function.reads, *handed_back, *(source for source, _ in accounts)])
     for source in sources:
         outcomes = {name: accounts.get((source, name), 0) for name in OUTCOMES}
         if source == HTTP:
             given, waiting = accounts.get((source, "in"), 0), 0
         else:
             reader = open_stream(source, settings)
-            given = reader.rows(shard, journal.position(source, shard))
-            waiting = reader.rows(shard) - given
+            position = journal.position(source, shard)
+            read = reader.rows(shard, position)  # at 0 it is what was removed from the stream's start
+            given = read - accounts.get((source, REMOVED), 0) if position else 0
+            waiting = reader.rows(shard) - read
             reader.close()
         began, ended, busy = activity.get(source, (None, None, timedelta(0)))
         yield Line(function.name, source, shard, given, waiting=waiting, began=began, ended=ended, busy=busy, **outcomes)

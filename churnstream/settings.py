@@ -17,7 +17,12 @@ class Settings:
     """What a function is told from outside.
 
     ``streams`` and ``tables`` are addresses: ``embedded://<folder>``; the archive of Parquet files lies in ``archive``. Under
-    light load a request waits ``batch_wait`` at most, so that those that come meanwhile share its commit; zero: none waits.
+    light load a request waits ``batch_wait`` at most, so that those that come meanwhile share its commit; zero: none waits. A
+    record that fails ``tries`` times is looked into, and goes on without the rows that make it fail. Nothing is written to a
+    stream of which a reader has more than ``backlog_rows`` left to read. What every
+    function has read is removed from a stream's shard beyond ``retention_age``, and beyond its newest ``retention_bytes``. None,
+    the default, removes nothing: nobody loses what they did not ask to have removed, and a stream can be read again from its
+    start.
     """
 
     project: str
@@ -28,6 +33,10 @@ class Settings:
     flush_rows: int = 250_000
     flush_age: timedelta = timedelta(seconds=10)
     batch_wait: timedelta = timedelta(milliseconds=20)
+    tries: int = 5
+    backlog_rows: int = 50_000_000
+    retention_age: timedelta | None = None
+    retention_bytes: int | None = None
 
 
 def read_settings(environment: Mapping[str, str]) -> Settings:
@@ -55,6 +64,12 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         flush_rows=int(_number(environment, "CHURNSTREAM_FLUSH_ROWS", 250_000, least=1)),
         flush_age=timedelta(seconds=_number(environment, "CHURNSTREAM_FLUSH_SECONDS", 10, least=0.001)),
         batch_wait=timedelta(milliseconds=_number(environment, "CHURNSTREAM_BATCH_WAIT_MS", 20, least=0)),
+        tries=int(_number(environment, "CHURNSTREAM_TRIES", 5, least=1)),
+        backlog_rows=int(_number(environment, "CHURNSTREAM_BACKLOG_ROWS", 50_000_000, least=1)),
+        retention_age=timedelta(hours=hours)
+        if (hours := _number(environment, "CHURNSTREAM_RETENTION_HOURS", 0, least=0))
+        else None,
+        retention_bytes=int(1e6 * size) if (size := _number(environment, "CHURNSTREAM_RETENTION_MB", 0, least=0)) else None,
     )
 
 

@@ -4,6 +4,7 @@ The one map that the project set-up, the local platform, the pictures and the te
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 from churnstream.errors import UnknownFunction
 
@@ -25,7 +26,8 @@ class Function:
     """One deployable function: ``functions/<name with underscores>.py``, deployed by ``notebooks/<notebook>.ipynb``.
 
     ``kind`` is MLRun's: a ``job`` runs to its end, ``nuclio`` and ``serving`` stay. ``http`` functions take events over HTTP as
-    their main input. ``acknowledges`` functions say themselves when a record is durable, later than their handler returns.
+    their main input, from whoever holds a token of their ``scope``. ``acknowledges`` functions say themselves when a record is
+    durable, later than their handler returns.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Function:
     looks_up: tuple[str, ...] = ()
     keeps: tuple[str, ...] = ()
     http: bool = False
+    scope: Literal["ingest", "infer", "operate"] = "operate"
     acknowledges: bool = False
 
     @property
@@ -54,6 +57,7 @@ FUNCTIONS = (
         reads=(GENERATED,),
         writes=(INCOMING, DEAD_LETTERS),
         http=True,
+        scope="ingest",
     ),
     Function(
         "stream-to-parquet",
@@ -93,6 +97,7 @@ FUNCTIONS = (
         writes=(INFERENCE, DEAD_LETTERS),
         looks_up=(FEATURES,),
         http=True,
+        scope="infer",
     ),
 )
 

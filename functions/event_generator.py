@@ -7,7 +7,9 @@ from pathlib import Path
 from tqdm import tqdm
 
 from churnstream.errors import InvalidSetting
+from churnstream.stages.pressure import Pressure
 from churnstream.stages.produce import Producer, file_digest, head, producer_name, replay
+from churnstream.topology import GENERATED
 from churnstream.wiring import open_parts, settings_from_env
 
 
@@ -54,7 +56,8 @@ def generate(
                 f"the stream holds the people of seed {seed} already, in another number or with another number of events:"
                 " choose another seed, or empty the streams (churnstream reset)"
             )
-    producer = Producer(name, parts.begin, lambda shard, producer: parts.journal(shard).sequence(producer))
+    pressure = Pressure(GENERATED, lambda: parts.unread(GENERATED), parts.settings.backlog_rows)
+    producer = Producer(name, parts.begin, lambda shard, producer: parts.journal(shard).sequence(producer), wait=pressure.wait)
     began = time.perf_counter()
     with tqdm(total=total, unit=" events", disable=not progress, mininterval=0.5, file=sys.stdout) as bar:
         for place, event in enumerate(stream, start=1):

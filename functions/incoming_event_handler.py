@@ -2,10 +2,14 @@
 
 import json
 
-from churnstream.errors import StorageFailed, UnreadablePayload
+from churnstream.errors import StorageFailed, TooFarBehind, UnreadablePayload
 from churnstream.stages.gather import Gathering, take_together
-from churnstream.stages.intake import Intake
+from churnstream.stages.intake import MOST_EVENTS, Intake, too_many
+from churnstream.stages.pressure import Pressure
+from churnstream.topology import INCOMING
 from churnstream.wiring import STREAM_TRIGGERS, open_parts
+
+NOT_WRITTEN = "not everything could be written; send this again"  # why is in the log: it may name a folder
 
 
 def init_context(context):
@@ -17,21 +21,31 @@ def init_context(context):
             return take_together([event.body for event in events], intake, unit)
 
     context.user_data.parts, context.user_data.intake = parts, intake
+    context.user_data.pressure = Pressure(INCOMING, lambda: parts.unread(INCOMING), parts.settings.backlog_rows)
     context.user_data.requests = Gathering(take, parts.settings.batch_wait, weigh=lambda event: event.size or 0)
 
 
 async def handler(context, event):
-    """202 with counts when anything could be read; 400 when nothing could; 503 when it could not be written."""
+    """202 with counts when anything could be read; 400 when nothing could; 413 for too many; 503 when it could not be written."""
     if event.trigger.kind in STREAM_TRIGGERS:
         return _take_record(context, event)
     if event.method not in ("POST", "PUT"):
-        return _answer(context, 405, {"error": "POST one JSON event, an array of events, or one event a line"}, {"Allow": "POST"})
+        return _answer(
+            context, 405, {"error": "POST one JSON event, an array of events, or one event a line"}, {"Allow": "POST, PUT"}
+        )
+    if too_many(event.body):
+        sentence = f"there are more than {MOST_EVENTS} events in the body, and one request takes no more; send it in parts"
+        return _answer(context, 413, {"error": sentence})
     try:
+        context.user_data.pressure.check()
         receipt = await context.user_data.requests.put(event)
+    except TooFarBehind as cause:
+        return _answer(context, 503, {"error": str(cause)}, {"Retry-After": "5"})
     except UnreadablePayload as cause:
         return _answer(context, 400, {"error": str(cause)})
     except StorageFailed as cause:
-        return _answer(context, 503, {"error": str(cause)}, {"Retry-After": "5"})
+        context.logger.warn(f"a request was not taken: {cause}")
+        return _answer(context, 503, {"error": NOT_WRITTEN}, {"Retry-After": "5"})
     return _answer(context, 202, _counts(receipt))
 
 
@@ -39,6 +53,7 @@ def _take_record(context, event):
     unit = context.user_data.parts.begin(event)
     if unit.replayed:
         return context.Response(status_code=202, body="applied before", content_type="text/plain")
+    context.user_data.pressure.check()
     try:
         told = _counts(context.user_data.intake.take(event.body, unit))
     except UnreadablePayload as cause:

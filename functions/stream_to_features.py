@@ -26,5 +26,7 @@ async def apply_record(context, event):
         offset=event.offset,
         stored=parts.journal(event.shard_id).items,
         done=asyncio.get_running_loop().create_future(),
+        left_out=parts.left_out(event),
+        aside=event.topic not in parts.function.reads,
     )
     return await send_through(lambda: context.mlrun_handler(context, event), event, work)

@@ -8,7 +8,6 @@ import asyncio
 import nuclio_sdk
 
 from churnstream.codecs import decode_batch
-from churnstream.errors import StorageFailed
 from churnstream.stages.archive import ParquetSink
 from churnstream.topology import INCOMING
 from churnstream.wiring import open_parts
@@ -46,8 +45,8 @@ async def _flush_what_is_old(context):
         await asyncio.sleep(LOOK_EVERY_S)
         try:
             await _acknowledge(context, context.user_data.sink.flush_old())
-        except StorageFailed as cause:
-            context.logger.error(f"{cause}; trying again")
+        except Exception as cause:  # whatever it is, what waits is tried again
+            context.logger.error(f"{type(cause).__name__}: {cause}; trying again")
 
 
 async def _acknowledge(context, flushed):

@@ -6,6 +6,8 @@ import hypothesis
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+# What a developer says about the tests themselves, and no function sees.
+KEPT = ("CHURNSTREAM_DATA", "CHURNSTREAM_NUCLIO_WRAPPER", "CHURNSTREAM_NUCLIO_PROCESSOR")
 
 # The same examples in every run: a test that fails does so for everyone.
 hypothesis.settings.register_profile("churnstream", deadline=None, derandomize=True, database=None)
@@ -18,7 +20,7 @@ def own_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     home = tmp_path_factory.mktemp("home")
     with pytest.MonkeyPatch.context() as patch:
         for name in os.environ:
-            if name.startswith(("CHURNSTREAM_", "MLRUN_", "V3IO_")) and name != "CHURNSTREAM_DATA":
+            if name.startswith(("CHURNSTREAM_", "MLRUN_", "V3IO_")) and name not in KEPT:
                 patch.delenv(name)
         patch.setenv("CHURNSTREAM_HOME", str(home))
         yield home

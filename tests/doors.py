@@ -47,7 +47,7 @@ class Door:
 
     def __enter__(self) -> "Door":
         self._loop = asyncio.new_event_loop()
-        logger = nuclio_sdk.Logger(logging.ERROR)
+        logger = nuclio_sdk.Logger(logging.WARNING)
         self.log = io.StringIO()
         logger.set_handler("default", self.log, nuclio_sdk.logger.HumanReadableFormatter())
         platform = nuclio_sdk.Platform("test", on_control_callback=self._note)

@@ -14,8 +14,9 @@ from churnstream.errors import BadRequest, InvalidSetting, UnknownFunction
 from churnstream.local import Home
 from churnstream.local.reset import look, reset
 from churnstream.reading import dead_letter, dead_letters
+from churnstream.records import Delivered
 from churnstream.settings import Settings, read_settings
-from churnstream.wiring import open_parts
+from churnstream.wiring import open_parts, open_unit
 
 AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 REQUEST = SimpleNamespace(trigger=SimpleNamespace(kind="http"))
@@ -62,7 +63,7 @@ def test_an_account_that_balances_ends_well(run: Run, settings: Settings) -> Non
     done = run("account")
     assert done.exit_code == 0
     row = next(line for line in done.output.splitlines() if " http " in line)
-    assert row.split() == ["incoming-event-handler", "http", "3", "2", "0", "0", "1", "0", "0"]
+    assert row.split() == ["incoming-event-handler", "http", "3", "2", "0", "0", "1", "0", "0", "0"]
 
 
 def test_an_event_that_is_missing_makes_the_account_fail(run: Run, settings: Settings) -> None:
@@ -103,6 +104,33 @@ def test_a_dead_letter_is_shown_with_what_was_sent(run: Run, settings: Settings)
 
 def test_without_dead_letters_the_list_says_so(run: Run) -> None:
     assert "no dead letters" in run("deadletters", "list").output
+    assert "no dead letters to hand back" in run("deadletters", "redrive", "--all").output
+
+
+def test_letters_are_handed_back_by_reason_by_name_or_all_and_each_once(run: Run, settings: Settings) -> None:
+    write(settings, 3, 0, "the first reason", "the second", "another")
+    names = {each["reason"]: each["name"] for each in json.loads(run("deadletters", "list", "--json").output)}
+    tried = run("deadletters", "redrive", "--all", "--dry-run")
+    assert (tried.exit_code, tried.output) == (0, "3 letters would be handed back to incoming-event-handler.\n")
+    assert run("deadletters", "redrive", "--reason", "first").output == "1 letter handed back to incoming-event-handler.\n"
+    assert run("deadletters", "redrive", names["another"]).output == "1 letter handed back to incoming-event-handler.\n"
+    again = run("deadletters", "redrive", names["another"])
+    assert again.exit_code == 1
+    assert "was handed back at" in again.output
+    assert run("deadletters", "redrive", "--all").output == "1 letter handed back to incoming-event-handler.\n"
+    assert "no dead letters to hand back" in run("deadletters", "redrive", "--all").output
+    assert run("deadletters", "list").output.count("(handed back)") == 3
+    assert run("deadletters", "redrive").exit_code == 1
+
+
+def test_letters_of_a_function_outside_the_pipeline_are_listed_and_shown(run: Run, settings: Settings) -> None:
+    record = Delivered("orders", 3, 7, AT, b"[1, 2]", 2, "ann", {"content-type": "application/json"})
+    with open_unit("mine.v2", settings, record) as unit:
+        unit.refuse("because", record.payload)
+    (letter,) = dead_letters("mine.v2", settings=settings)
+    assert (letter.name, letter.payload) == ("mine.v2:3:0", "[1, 2]")
+    assert "because" in run("deadletters", "show", "mine.v2:3:0").output
+    assert "handed back to mine.v2" in run("deadletters", "redrive", "mine.v2:3:0").output
 
 
 def test_a_name_of_no_dead_letter_is_a_sentence(settings: Settings) -> None:

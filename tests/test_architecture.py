@@ -11,7 +11,7 @@ import pytest
 
 PACKAGE = "churnstream"
 GROUND = ("errors", "records", "settings", "topology", "features", "usecases")
-PORTS = ("streams.base", "tables.base")
+PORTS = ("streams.base", "streams.delivery", "tables.base")
 WORKS = ("codecs", *PORTS, "stages", "graph", "models", "operations")
 
 # Floor by floor, from the ground up. A room imports itself and what stands beside it here: a name means the
@@ -23,27 +23,29 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "topology": ("errors", "settings"),
     "features": ("errors",),
     "usecases": ("errors", "features"),
-    "journal": ("errors", "records"),
+    "failpoints": ("errors",),
+    "journal": ("errors", "records", "failpoints"),
     "pictures": ("errors", "topology"),
     "codecs": ("errors", "records", "features", "usecases"),
-    "streams": ("errors", "records", "journal"),
+    "streams": ("errors", "records", "failpoints", "journal"),
     "tables": ("errors", "records", "journal"),
-    "stages": ("errors", "records", "topology", "features", "usecases", "codecs", *PORTS),
-    "graph": ("errors", "records", "topology", "features", "usecases", "codecs", *PORTS),
+    "stages": ("errors", "records", "failpoints", "topology", "features", "usecases", "codecs", *PORTS),
+    "graph": ("errors", "records", "failpoints", "topology", "features", "usecases", "codecs", *PORTS),
     "models": ("errors", "topology", "features", "usecases", "graph", "codecs", "stages", *PORTS),
     "operations": ("errors", "features", "topology"),
     "wiring": (*GROUND, *WORKS, "journal", "streams", "tables"),
     "triggers": (*GROUND, "wiring"),
     "reading": (*GROUND, *WORKS, "streams.base", "wiring"),
+    "redriving": (*GROUND, *WORKS, "streams.letters", "wiring", "reading"),
     "tryout": (*GROUND, *WORKS, "wiring"),
     "functions": (*GROUND, *WORKS, "wiring"),
-    "local": (*GROUND, *WORKS, "journal", "wiring"),
+    "local": (*GROUND, *WORKS, "failpoints", "journal", "wiring", "reading"),
     "settling": ("errors", "reading", "local"),
     "__init__": (*GROUND, "settling", "local"),
     "web": (*GROUND, *WORKS, "wiring", "reading", "local"),
     "demo": (*GROUND, *WORKS, "wiring", "reading", "local", "pictures", "__init__"),
     "certificate": (*GROUND, *WORKS, "wiring", "reading", "demo.style", "__init__"),
-    "cli": (*GROUND, *WORKS, "wiring", "reading", "local", "__init__", "web", "demo", "certificate", "pictures"),
+    "cli": (*GROUND, *WORKS, "wiring", "reading", "redriving", "local", "__init__", "web", "demo", "certificate", "pictures"),
     "project_setup": (*GROUND, *WORKS, "wiring", "triggers", "__init__"),
     "notebooks": (*GROUND, *WORKS, "wiring", "triggers", "reading", "tryout", "local", "__init__"),
 }

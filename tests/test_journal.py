@@ -1,13 +1,12 @@
 """The file of one (function, shard): all or nothing, also when it cannot be written."""
 
-import sqlite3
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from churnstream.errors import StorageFailed, UnknownVersion
+from churnstream.errors import StorageFailed
 from churnstream.journal import Changes, Journal, Journals, journal_path
 from churnstream.records import Record, shard_of
 from churnstream.streams.embedded import EmbeddedUnit
@@ -44,17 +43,6 @@ def failing_once(monkeypatch: pytest.MonkeyPatch, shard: int) -> None:
 def test_a_journal_opened_for_reading_refuses_to_write(journals: Journals, tmp_path: Path) -> None:
     with pytest.raises(StorageFailed, match=r"00\.db is open for reading only"):
         Journal(journal_path(tmp_path, "alpha", 0)).write(Changes(), NOW)
-
-
-def test_a_journal_of_another_layout_is_refused(journals: Journals, tmp_path: Path) -> None:
-    journals[0].close()
-    path = journal_path(tmp_path, "alpha", 0)
-    with sqlite3.connect(path) as connection:
-        connection.execute("PRAGMA user_version = 99")
-    connection.close()
-    for writable in (False, True):
-        with pytest.raises(UnknownVersion, match="has layout 99, this version knows 1; use the version that wrote it"):
-            Journal(path, writable).position("in", 0)
 
 
 def test_a_shard_that_is_not_there_is_a_sentence(journals: Journals) -> None:

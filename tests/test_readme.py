@@ -23,7 +23,7 @@ from churnstream.usecases.case import UseCase
 
 PAGES = ("README.md", "CONTRIBUTING.md")
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
-INSIDE = {"CHURNSTREAM_FUNCTION"}  # the platform tells its own processes; nobody sets it
+INSIDE = {"CHURNSTREAM_FUNCTION", "CHURNSTREAM_FAILPOINTS"}  # the platform, and a test, tell their own processes; nobody else
 MADE = ("build/", ".churnstream/", "data/")  # these come into being when something runs
 OURS = ("churnstream/", "functions/", "notebooks/", "tests/", "assets/", "scripts/")
 

@@ -11,7 +11,7 @@ from churnstream.certificate.kinds import kind_of
 from churnstream.certificate.river import ENGINE, ENRICHER, HANDLER
 from churnstream.certificate.slices import Outcome
 from churnstream.certificate.tally import LISTED, Column, Difference, Tally
-from churnstream.operations.ledger import total
+from churnstream.operations.ledger import OUTCOMES, total
 from churnstream.usecases import load
 
 CASES = ("first_day", "churnstream.certificate.every_window")
@@ -118,7 +118,7 @@ def _table(name: str, outcomes: Sequence[Outcome]) -> Facts:
         },
         "account": [
             {"function": line.function, "source": line.source, "in": line.given}
-            | {outcome: getattr(line, outcome) for outcome in ("applied", "duplicate", "late", "invalid", "unaccounted")}
+            | {outcome: getattr(line, outcome) for outcome in (*OUTCOMES, "unaccounted")}
             | {"again": counts[f"again {line.function}"]}
             for line in (door, join, engine)
         ],

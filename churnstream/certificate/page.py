@@ -5,6 +5,7 @@ from html import escape
 from typing import Any
 
 from churnstream.demo.style import STYLE
+from churnstream.operations.ledger import OUTCOMES
 
 Facts = Mapping[str, Any]
 MOST_COLUMNS = 8
@@ -134,7 +135,7 @@ def _points(tables: Sequence[Facts]) -> list[str]:
 
 
 def _table(table: Facts) -> list[str]:
-    names = ("in", "applied", "duplicate", "late", "invalid", "unaccounted", "again")
+    names = ("in", *OUTCOMES, "unaccounted", "again")
     account = [[each["function"], *(f"{each[name]:,}" for name in names)] for each in table["account"]]
     return [
         f"<h2>{escape(table['title'])}: {table['features']} features</h2>",

@@ -9,7 +9,7 @@ from churnstream.cli.deadletters import letters
 app = typer.Typer(help="Scores every customer's risk of leaving while their events still arrive.", no_args_is_help=True)
 for command in (platform.up, platform.down, platform.status, platform.logs, platform.drain, platform.scale, platform.address):
     app.command()(command)
-for command in (platform.token, shows.demo, certificate, events.reset, events.account):
+for command in (platform.token, shows.demo, certificate, events.reset, events.account, events.check):
     app.command()(command)
 app.command(hidden=True)(shows.pictures)
 app.add_typer(letters, name="deadletters")

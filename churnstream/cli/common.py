@@ -13,7 +13,7 @@ from churnstream.local import Home
 from churnstream.settings import DEFAULT_CASE, DEFAULT_PROJECT, Settings
 
 console = Console()
-wide = Console(width=max(console.width, 140))  # a table that wraps can be read, one that is cut cannot
+wide = Console(width=max(console.width, 180))  # a table that wraps can be read, one that is cut cannot
 
 Name = Annotated[str, typer.Argument(help="the function's name, as `churnstream status` shows it")]
 Project = Annotated[str | None, typer.Option(help="the function's project, where several have one of this name")]

@@ -15,13 +15,14 @@ def account(
     shards: Annotated[bool, typer.Option("--shards", help="a line for each shard")] = False,
     as_json: Json = False,
 ) -> None:
-    """Show what became of every event: in = applied + duplicate + late + invalid. Exits with 1 when one is unaccounted for."""
+    """Show what became of every event: in = applied + duplicate + late + invalid + erased. Exits with 1 when one is missing."""
     with sentences():
+        from churnstream.operations.ledger import OUTCOMES
         from churnstream.reading import ledger, totals
 
         settings = case_settings(Home.find(), case)
         lines = ledger(settings) if shards else totals(settings)
-        names = ("given", "applied", "duplicate", "late", "invalid", "unaccounted", "waiting")
+        names = ("given", *OUTCOMES, "unaccounted", "waiting")
         rows = [
             {"function": each.function, "source": each.source, **({"shard": each.shard} if shards else {})}
             | {name: getattr(each, name) for name in names}
@@ -38,6 +39,30 @@ def account(
                 table.add_row(*cells, style="red" if row["unaccounted"] else None)
             wide.print(table)
         if any(row["unaccounted"] for row in rows):
+            raise typer.Exit(1)
+
+
+def check(case: Case = None, as_json: Json = False) -> None:
+    """Read every journal of a case, and name each place where it is not as it was written. Exits with 1 when there is one.
+
+    Functions may go on meanwhile.
+    """
+    with sentences():
+        from churnstream.wiring import check_journals
+
+        files, found = 0, []
+        for _, damages in check_journals(case_settings(Home.find(), case)):
+            files += 1
+            found += damages
+            if not as_json:
+                for sentence in damages:
+                    console.print(sentence, style="red", markup=False, highlight=False, soft_wrap=True)
+        if as_json:
+            typer.echo(json.dumps({"journals": files, "damages": found}, indent=2))
+        else:
+            journals = "1 journal" if files == 1 else f"{files} journals"
+            console.print(f"{journals} read; {len(found)} damaged places." if found else f"{journals} read; nothing is damaged.")
+        if found:
             raise typer.Exit(1)
 
 

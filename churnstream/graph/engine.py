@@ -15,9 +15,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from churnstream.failpoints import reach
 from churnstream.features.windows import MICROSECOND
 from churnstream.graph import kernel, state
 from churnstream.graph import memory as me
+from churnstream.graph.desk import Desk
 from churnstream.graph.memory import Memory
 from churnstream.graph.places import UNKNOWN, Places, grown
 from churnstream.graph.plan import DISTINCT_OF, IS_SET_FROM_ANCHOR, SERVES, TRACK, TRACK_END, Plan, Real, Whole, compile_plan
@@ -43,9 +45,10 @@ class Applied:
 
 
 class WindowEngine:
-    """The customers of one shard. Not for several threads."""
+    """The customers of one shard. Not for several threads. Engines that take turns may share a ``desk``."""
 
-    def __init__(self, case: UseCase):
+    def __init__(self, case: UseCase, desk: Desk | None = None):
+        self._desk = desk or Desk()
         self.plan: Plan = compile_plan(case)
         self._names = pa.array(case.event_names, pa.string())
         self._places = Places()
@@ -67,19 +70,10 @@ class WindowEngine:
         who = self._places.of(batch.column(batch.schema.get_field_index(KEY)))
         codes = self._codes(batch.column(batch.schema.get_field_index(EVENT_TYPE)))
         served = int(arrays.code[codes, SERVES].sum())
-        work = kernel.Batch(
-            customers=np.empty(rows, np.int64),
-            first=np.empty(rows, np.int64),
-            following=np.empty(rows, np.int64),
-            codes=codes,
-            times=_buffer(batch.column(batch.schema.get_field_index(EVENT_TIME)), np.int64).copy(),
-            values=self._values(batch),
-            outcome=np.empty(rows, np.int64),
-            emitted=np.empty(served, np.int64),
-            vectors=np.empty((served, len(self.plan.names))),
-            scratch=np.empty((1, arrays.width)),
-        )
-        groups = kernel.group(who, self._marks(), work.customers, work.first, work.following)
+        work = self._room(rows, served)
+        groups = kernel.group(who, self._marks(), work.customers, work.ends, work.order)
+        times = _buffer(batch.column(batch.schema.get_field_index(EVENT_TIME)), np.int64)
+        kernel.arrange(arrays.code[:, SERVES].copy(), codes, times, self._values(batch), work)
         waits = rows if arrays.anchored else 0
         nodes = rows * self._tracks_touched
         slots = min(groups * len(arrays.track), nodes + groups * self._sets_from_anchor)
@@ -90,7 +84,9 @@ class WindowEngine:
         if not states:
             return Applied(emitted, vectors, late, {})
         changed = work.customers[:groups] if not len(late) else np.unique(who[work.outcome == kernel.APPLIED])
+        reach("features.before-snapshot")
         packed = state.pack(self.plan, self._memory.layout, self._memory.pools, changed)
+        reach("features.after-snapshot")
         return Applied(emitted, vectors, late, dict(zip(self._places.keys(changed), packed, strict=True)))
 
     def restore(self, states: Iterable[tuple[str, bytes]]) -> None:
@@ -98,6 +94,7 @@ class WindowEngine:
         stored = iter(states)
         while some := list(islice(stored, RESTORED_AT_ONCE)):
             restore(self.plan, self._memory, self._places, some)
+            reach("features.in-restore")
 
     def vector(self, key: str, as_of: datetime | None = None) -> Real | None:
         """The customer's features at ``as_of``, which is not before their newest instant (the default).
@@ -119,6 +116,24 @@ class WindowEngine:
         return tuple(self._places.keys())
 
     # -- the inside ---------------------------------------------------------------------------------------------------------
+
+    def _room(self, rows: int, served: int) -> kernel.Batch:
+        """Arrays for a batch of so many rows, of which so many are served."""
+        fields, features, width, desk = len(self.plan.fields), len(self.plan.names), self.plan.arrays.width, self._desk
+        desk.clear(rows * (7 + fields) + served * (1 + features) + width)
+        return kernel.Batch(
+            customers=desk.words(rows),
+            ends=desk.words(rows),
+            order=desk.words(rows),
+            codes=desk.words(rows),
+            times=desk.words(rows),
+            values=desk.real(rows, fields),
+            ranks=desk.words(rows),
+            outcome=desk.words(rows),
+            emitted=desk.words(served),
+            vectors=desk.real(served, features),
+            scratch=desk.real(1, width),
+        )
 
     def _codes(self, types: pa.DictionaryArray) -> Whole:
         codes = _buffer(types.indices, np.int8).astype(np.int64)
@@ -162,7 +177,7 @@ class StateReader:
         """
         if as_of is None or as_of == self.newest(packed):
             words, _ = state.words_of(self.plan, self._layout, [packed])
-            if not _is_defined(self.plan, words[state.HEADER :].reshape(1, -1), 0):
+            if not _is_defined(self.plan, words[state.HEADER : state.HEADER + self._layout.row].reshape(1, -1), 0):
                 return None
             start = state.HEADER + self._layout.vector
             return words[start : start + len(self.plan.names)].view(np.float64).copy()
@@ -180,7 +195,8 @@ def restore(plan: Plan, memory: Memory, places: Places, stored: Sequence[tuple[s
     """Put stored customers into memory."""
     words, starts = state.words_of(plan, memory.layout, [packed for _, packed in stored])
     chosen = places.of(pa.array([key for key, _ in stored], pa.string()))
-    waiting = int(words[starts + state.HEADER + me.WAITING].sum())
+    row = starts + state.HEADER
+    waiting = int(words[row + memory.layout.row - me.WAITING].sum()) if memory.layout.edges else 0
     nodes = int(words[starts + state.NODES_AT].sum())
     memory.make_room(len(places), len(stored) * len(plan.arrays.track), nodes, waiting)
     state.read(memory.layout, chosen, plan.arrays.track, plan.arrays.views, plan.arrays.width, words, memory.pools)
@@ -204,9 +220,9 @@ def read(plan: Plan, memory: Memory, place: int, as_of: datetime | None) -> Real
 
 def _is_defined(plan: Plan, irows: Whole, place: int) -> bool:
     anchor, requires = plan.arrays.anchor, plan.arrays.requires
-    if irows[place, me.NEWEST] == me.LONG_AGO or (anchor >= 0 and irows[place, me.ANCHOR] == me.NEVER):
+    if irows[place, me.NEWEST] == me.LONG_AGO or (anchor >= 0 and irows[place, -me.ANCHOR] == me.NEVER):
         return False
-    return requires < 0 or bool(irows[place, me.REQUIRED] != me.NEVER)
+    return requires < 0 or bool(irows[place, -me.REQUIRED] != me.NEVER)
 
 
 def _buffer(column: pa.Array, kind: type) -> NDArray[Any]:

@@ -48,18 +48,19 @@ from churnstream.graph.table import compiled, inlined, table, width_of
 class Batch(NamedTuple):
     """One batch on its way through the kernel.
 
-    ``customers``, ``first`` and ``following`` are its rows by customer (see ``group``); ``codes``, ``times`` (microseconds since
-    1970) and ``values`` (rows, fields) its columns. The kernel writes ``outcome`` (rows,), APPLIED or LATE; ``vectors`` (rows
-    that are served, features) and in ``emitted`` the row of each, in order, without gaps; ``scratch`` (1, width) is room for one
-    aggregate.
+    ``customers``, ``ends`` and ``order`` are its rows by customer (see ``group``); in that order stand ``codes``, ``times``
+    (microseconds since 1970), ``values`` (rows, fields) and ``ranks`` (see ``arrange``). The kernel writes ``outcome`` (rows,),
+    APPLIED or LATE; ``vectors`` (rows that are served, features) and in ``emitted`` the row of each, in order, without gaps;
+    ``scratch`` (1, width) is room for one aggregate.
     """
 
     customers: Words
-    first: Words
-    following: Words
+    ends: Words
+    order: Words
     codes: Words
     times: Words
     values: Real
+    ranks: Words
     outcome: Words
     emitted: Words
     vectors: Real
@@ -74,79 +75,125 @@ LINE = 8  # words in a line of the processor's cache
 
 
 @compiled
-def group(who, mark, customers, first, following):
-    """Chain the rows of each customer in order; returns how many customers there are.
+def group(who, mark, customers, ends, order):
+    """Put the rows of each customer together, in order; returns how many customers there are.
 
-    ``mark`` (places,) is -1 everywhere, before and after; ``customers`` and ``first`` (rows,) hold each customer and their first
-    row, ``following`` (rows,) the next row of the same customer, -1 at the end.
+    ``mark`` (places,) is -1 everywhere, before and after. ``customers`` (rows,) holds each customer, ``order`` (rows,) the rows
+    of the first one, then of the next, ``ends`` (rows,) where those of each end.
     """
-    last = np.empty(len(who), np.int64)
+    members = np.empty(len(who), np.int64)
+    who, mark, customers, ends, order, member_of = (
+        table(who), table(mark), table(customers), table(ends), table(order), table(members)
+    )  # fmt: skip
     count = 0
     for row in range(len(who)):
         c = who[row]
-        place = mark[c]
-        if place < 0:
-            place = count
-            mark[c] = place
-            customers[place] = c
-            first[place] = row
+        member = mark[c]
+        if member < 0:
+            member = count
+            mark[c] = member
+            customers[member] = c
+            ends[member] = 0
             count += 1
-        else:
-            following[last[place]] = row
-        last[place] = row
-        following[row] = -1
-    for place in range(count):
-        mark[customers[place]] = -1
+        member_of[row] = member
+        ends[member] += 1
+    begin = 0
+    for member in range(count):
+        rows = ends[member]
+        ends[member] = begin
+        begin += rows
+        mark[customers[member]] = -1
+    for row in range(len(who)):
+        member = member_of[row]
+        order[ends[member]] = row
+        ends[member] += 1
     return count
+
+
+@compiled
+def arrange(serves, codes, times, values, batch):
+    """Copy the columns of a batch into the order of its customers, so that what is used together lies together.
+
+    ``ranks`` tells how many rows before a row are of a type that ``serves`` (types,).
+    """
+    order, to_codes, to_times = table(batch.order), table(batch.codes), table(batch.times)
+    to_values, to_ranks, fields = table(batch.values), table(batch.ranks), values.shape[1]
+    ranks = np.empty(len(codes), np.int64)
+    served = 0
+    for row in range(len(codes)):
+        ranks[row] = served
+        served += serves[codes[row]]
+    for place in range(len(order)):
+        row = order[place]
+        to_codes[place], to_times[place], to_ranks[place] = codes[row], times[row], ranks[row]
+        for field in range(fields):
+            to_values[place, field] = values[row, field]
+
+
+@inlined
+def edge(irows, place):
+    """The column of an edge."""
+    return width_of(irows) - place
 
 
 @inlined
 def is_defined(anchor, requires, irows, c):
     """Whether the customer has a vector yet."""
-    if irows[c, me.NEWEST] == me.LONG_AGO or (anchor >= 0 and irows[c, me.ANCHOR] == me.NEVER):
+    if irows[c, me.NEWEST] == me.LONG_AGO or (anchor >= 0 and irows[c, edge(irows, me.ANCHOR)] == me.NEVER):
         return False
-    return requires < 0 or irows[c, me.REQUIRED] != me.NEVER
+    return requires < 0 or irows[c, edge(irows, me.REQUIRED)] != me.NEVER
+
+
+@inlined
+def room_to_wait(iwaits, free):
+    """A row of ``waits`` to be used; the pool has room, the caller saw to it."""
+    place = free[me.WAIT_FREE]
+    if place == me.NOWHERE:
+        place = free[me.WAIT_FRESH]
+        free[me.WAIT_FRESH] += 1
+    else:
+        free[me.WAIT_FREE] = iwaits[place, me.NEXT]
+    free[me.WAITS_LEFT] -= 1
+    return place
 
 
 @compiled
 def wait_for_anchor(irows, c, code, at, values, row, waits, iwaits, free):
     """Append an event to the customer's list; the pool has room, the caller saw to it."""
-    place = free[me.WAIT_FREE]
-    free[me.WAIT_FREE] = iwaits[place, me.NEXT]
-    free[me.WAITS_LEFT] -= 1
+    place = room_to_wait(iwaits, free)
     iwaits[place, me.AT] = at
     iwaits[place, me.CODE] = code
     iwaits[place, me.NEXT] = me.NOWHERE
     for column in range(width_of(values)):
         waits[place, me.NUMBERS + column] = values[row, column]
-    if irows[c, me.LAST_WAITING] < 0:
-        irows[c, me.FIRST_WAITING] = place
+    if irows[c, edge(irows, me.LAST_WAITING)] < 0:
+        irows[c, edge(irows, me.FIRST_WAITING)] = place
     else:
-        iwaits[irows[c, me.LAST_WAITING], me.NEXT] = place
-    irows[c, me.LAST_WAITING] = place
-    irows[c, me.WAITING] += 1
+        iwaits[irows[c, edge(irows, me.LAST_WAITING)], me.NEXT] = place
+    irows[c, edge(irows, me.LAST_WAITING)] = place
+    irows[c, edge(irows, me.WAITING)] += 1
 
 
 @compiled
 def forget(irows, c, before, iwaits, free):
     """Give back the customer's waiting events that happened before the instant ``before``."""
-    place, last = irows[c, me.FIRST_WAITING], me.NOWHERE
+    place, last = irows[c, edge(irows, me.FIRST_WAITING)], me.NOWHERE
     while place >= 0:
         following = iwaits[place, me.NEXT]
         if iwaits[place, me.AT] < before:
             if last < 0:
-                irows[c, me.FIRST_WAITING] = following
+                irows[c, edge(irows, me.FIRST_WAITING)] = following
             else:
                 iwaits[last, me.NEXT] = following
             iwaits[place, me.NEXT] = free[me.WAIT_FREE]
             free[me.WAIT_FREE] = place
             free[me.WAITS_LEFT] += 1
-            irows[c, me.WAITING] -= 1
+            irows[c, edge(irows, me.WAITING)] -= 1
         else:
             last = place
         place = following
-    irows[c, me.LAST_WAITING] = last
-    irows[c, me.WAIT_LIMIT] = max(me.FIRST_LIMIT, 2 * irows[c, me.WAITING])
+    irows[c, edge(irows, me.LAST_WAITING)] = last
+    irows[c, edge(irows, me.WAIT_LIMIT)] = max(me.FIRST_LIMIT, 2 * irows[c, edge(irows, me.WAITING)])
 
 
 @inlined
@@ -158,7 +205,7 @@ def into_windows_from_anchor(
     Its numbers stand in ``numbers[row, offset:]``.
     """
     changed = np.int64(0)
-    after = at - irows[c, me.ANCHOR]
+    after = at - irows[c, edge(irows, me.ANCHOR)]
     if after < 0:
         return changed
     for place in range(code[k, ANCHORED], code[k, LIFETIMES]):
@@ -179,7 +226,7 @@ def move_anchor(
     code, acc, track, at_acc, width, irows, rows, c, at, waits, iwaits, slots, islots, live, length, nodes, inodes, free
 ):
     """The anchor turns out to be earlier, or is known at last: build what counts from it again."""
-    irows[c, me.ANCHOR] = at
+    irows[c, edge(irows, me.ANCHOR)] = at
     for place in range(len(acc)):
         if acc[place, SPAN] != NO_END:
             ag.clear(rows, c, at_acc + place * width, width)
@@ -189,7 +236,7 @@ def move_anchor(
             if irows[c, slot_at] != me.NOWHERE:
                 pn.close_slot(irows, c, slot_at, islots, inodes, free)
             pn.open_slot(irows, c, slot_at, islots, slots, free, live, length, width)
-    place = irows[c, me.FIRST_WAITING]
+    place = irows[c, edge(irows, me.FIRST_WAITING)]
     while place >= 0:
         into_windows_from_anchor(
             code, iwaits[place, me.CODE], acc, track, at_acc, width, irows, rows, c, iwaits[place, me.AT], waits, place,
@@ -200,7 +247,18 @@ def move_anchor(
 
 
 @inlined
-def into_track(place, track, at_track, lateness, irows, c, at, value, islots, slots, live, length, nodes, inodes, free, width):
+def pane_now(place, track, instant, present):
+    """The pane of an instant in a track; ``present`` (tracks, 2) keeps the last instant that was asked for, and its pane."""
+    if present[place, 0] != instant:
+        present[place, 0] = instant
+        present[place, 1] = pn.pane_at(instant, track[place, PERIOD])
+    return present[place, 1]
+
+
+@inlined
+def into_track(
+    place, track, present, at_track, lateness, irows, c, at, value, islots, slots, live, length, nodes, inodes, free, width
+):
     """Add one number to the pane, run or set that holds it, and say when the track must be looked at."""
     slot = irows[c, at_track + me.SLOT]
     opened = slot < 0
@@ -208,7 +266,7 @@ def into_track(place, track, at_track, lateness, irows, c, at, value, islots, sl
         slot = pn.open_slot(irows, c, at_track, islots, slots, free, live, length, width)
     gap = track[place, GAP]
     if track[place, DISTINCT_OF] != SLIDES:
-        pane = pn.pane_at(at, track[place, PERIOD])
+        pane = pane_now(place, track, at, present)
         pn.into_set(islots, slot, pane, value, nodes, inodes, free, width)
         irows[c, at_track + me.LOOK_AT] = me.LONG_AGO
     elif gap > 0:
@@ -216,11 +274,11 @@ def into_track(place, track, at_track, lateness, irows, c, at, value, islots, sl
         pn.into_session(islots, slots, slot, live, gap, oldest, at, value, nodes, inodes, free, width)
         irows[c, at_track + me.LOOK_AT] = me.LONG_AGO
     else:
-        pane = at // track[place, PERIOD]
+        pane = pane_now(place, track, at, present)
         newest = islots[slot, me.LIVE]
         if opened or pane > newest:
             if not opened:
-                closed = pn.append(islots, slot, inodes, free, newest)
+                closed = pn.append(islots, slot, nodes, inodes, free, newest)
                 ag.copy(nodes, closed, me.HELD, slots, slot, live, width)
                 ag.clear(slots, slot, live, width)
             islots[slot, me.LIVE] = pane
@@ -234,15 +292,15 @@ def into_track(place, track, at_track, lateness, irows, c, at, value, islots, sl
 
 
 @inlined
-def look(place, track, view, at_track, lateness, irows, c, as_of, islots, slots, live, nodes, inodes, free, width):
+def look(place, track, view, present, at_track, lateness, irows, c, as_of, islots, slots, live, nodes, inodes, free, width):
     """Bring a track to an instant, and say when it must be looked at next."""
     slot = irows[c, at_track + me.SLOT]
     first, views, period, gap = track[place, FIRST_VIEW], track[place, VIEWS], track[place, PERIOD], track[place, GAP]
     following = np.int64(me.NEVER)
     if track[place, DISTINCT_OF] == SLIDES:
         if gap == 0:
-            present = as_of // period
-            following = pn.move(first, views, view, present, period, islots, slots, slot, live, nodes, inodes, free, width)
+            pane = pane_now(place, track, as_of, present)
+            following = pn.move(first, views, view, pane, period, islots, slots, slot, live, nodes, inodes, free, width)
         else:
             ended = np.int64(slots[slot, live + ag.LAST_AT]) + gap
             if as_of <= ended:
@@ -250,7 +308,9 @@ def look(place, track, view, at_track, lateness, irows, c, as_of, islots, slots,
             else:
                 following = ended + lateness + 1 if as_of <= ended + lateness else np.int64(me.LONG_AGO)
     elif track[place, DISTINCT_OF] != IS_SET_FROM_ANCHOR:
-        following = pn.move_set(first, views, view, pn.pane_at(as_of, period), period, islots, slot, inodes, free)
+        following = pn.move_set(
+            first, views, view, pane_now(place, track, as_of, present), period, islots, slot, nodes, inodes, free
+        )
     if following == me.LONG_AGO:
         pn.close_slot(irows, c, at_track, islots, inodes, free)
     else:
@@ -285,8 +345,17 @@ def read_track(place, each, moved, track, view, slot, as_of, present, islots, sl
 
 
 @inlined
-def read_columns(cell, cell_from, cell_reads, source, r, at, anchor, out, row, first):
+def read_columns(cell, cell_core, cell_from, cell_reads, source, r, at, anchor, out, row, first):
     """The columns of a cell, from its aggregate, into ``out[row, first:]``."""
+    n, total = source[r, at + ag.N], source[r, at + ag.SUM] + source[r, at + ag.REST]
+    if cell_core[cell, 0] >= 0:
+        out[row, first + cell_core[cell, 0]] = n
+    if cell_core[cell, 1] >= 0:
+        out[row, first + cell_core[cell, 1]] = total
+    if cell_core[cell, 2] >= 0:
+        out[row, first + cell_core[cell, 2]] = total / n if n > 0 else np.nan
+    if cell_core[cell, 3] >= 0:
+        out[row, first + cell_core[cell, 3]] = source[r, at + ag.M2] / (n - 1) if n > 1 else np.nan
     for each in range(cell_from[cell], cell_from[cell + 1]):
         out[row, first + cell_reads[each, 0]] = ag.read(source, r, at, cell_reads[each, 1], anchor)
 
@@ -308,13 +377,12 @@ def derive(derived, as_of, out, row, first):
 
 
 @compiled
-def bring_near(customers, begin, end, tracks, steps, irows, islots, inodes, places):
+def bring_near(customers, begin, end, tracks, steps, irows, islots, inodes):
     """Read a word of each line that some customers take in memory, so that the processor fetches them all at once.
 
-    Of each track that is its row, its slot, its newest node and the ``steps`` oldest, which are the next to leave: the customers
-    take these steps together, or else each step would wait for the one before. ``places`` is room for a node a track of each.
+    Of each track that is its slot, its newest node and the ``steps`` oldest, which are the next to leave.
     """
-    touched, last, count = np.int64(0), width_of(inodes) - 1, 0
+    touched, last = np.int64(0), width_of(inodes) - 1
     for place in range(begin, end):
         c = customers[place]
         for column in range(0, width_of(irows), LINE):
@@ -325,20 +393,17 @@ def bring_near(customers, begin, end, tracks, steps, irows, islots, inodes, plac
             if slot >= 0:
                 for column in range(0, width_of(islots), LINE):
                     touched ^= islots[slot, column]
-                if islots[slot, me.HEAD] >= 0:
-                    touched ^= inodes[islots[slot, me.TAIL], me.PANE]
-                    places[count] = islots[slot, me.HEAD]
-                    count += 1
-    for _ in range(steps):
-        left = 0
-        for each in range(count):
-            node = places[each]
-            touched ^= inodes[node, last]
-            node = inodes[node, me.AFTER]
-            if node >= 0:
-                places[left] = node
-                left += 1
-        count = left
+    for place in range(begin, end):
+        for track in range(tracks):
+            slot = irows[customers[place], me.TRACKS + track * me.TRACK_SIZE]
+            if slot >= 0:
+                head, behind, base, mask = (
+                    islots[slot, me.HEAD], islots[slot, me.END], islots[slot, me.BASE], islots[slot, me.MASK]
+                )  # fmt: skip
+                for node in range(head, min(head + steps, behind)):
+                    touched ^= inodes[base + (node & mask), last]
+                if mask >= 0:
+                    touched ^= inodes[base + (behind & mask), me.PANE]
     return touched
 
 
@@ -351,65 +416,64 @@ def apply_rows(plan, places, pools, batch, groups):
     )  # fmt: skip
     features = plan.features
     code, acc, track, view, att = table(plan.code), table(plan.acc), table(plan.track), table(plan.views), table(plan.att)
-    cell_from, cell_reads, derived = table(plan.cell_from), table(plan.cell_reads), table(plan.derived)
+    cell_core, cell_from, cell_reads, derived = (
+        table(plan.cell_core),
+        table(plan.cell_from),
+        table(plan.cell_reads),
+        table(plan.derived),
+    )
     rows, irows, slots, islots = table(pools.rows), table(pools.irows), table(pools.slots), table(pools.islots)
     nodes, inodes, waits, iwaits = table(pools.nodes), table(pools.inodes), table(pools.waits), table(pools.iwaits)
-    free, customers, first, following = table(pools.free), table(batch.customers), table(batch.first), table(batch.following)
-    codes, times, values, scratch = table(batch.codes), table(batch.times), table(batch.values), table(batch.scratch)
-    outcome, emitted, vectors = table(batch.outcome), table(batch.emitted), table(batch.vectors)
+    free, customers, ends, order = table(pools.free), table(batch.customers), table(batch.ends), table(batch.order)
+    outcome, emitted, vectors, scratch = table(batch.outcome), table(batch.emitted), table(batch.vectors), table(batch.scratch)
     at_att, at_vector, at_acc, live, length = places.attributes, places.vector, places.accumulators, places.live, places.slot
-    rank = np.empty(len(codes), np.int64)
-    served = 0
-    for row in range(len(codes)):
-        rank[row] = served
-        served += code[codes[row], SERVES]
-    for place in range(served):
+    codes, times, values, ranks = table(batch.codes), table(batch.times), table(batch.values), table(batch.ranks)
+    for place in range(len(emitted)):
         emitted[place] = -1
-    near, chased = np.int64(0), np.empty(AHEAD * len(track), np.int64)
-    steps = min(MOST_STEPS, 1 + len(codes) // max(1, groups))
+    near, panes = np.int64(0), np.full((max(1, len(track)), 2), me.LONG_AGO, np.int64)
+    present = table(panes)
+    steps = min(MOST_STEPS, 1 + len(order) // max(1, groups))
+    end = 0
     for member in range(groups):
         if member % AHEAD == 0:
-            near ^= bring_near(
-                customers, member, min(groups, member + AHEAD), len(track), steps, irows, islots, inodes, table(chased)
-            )
+            near ^= bring_near(customers, member, min(groups, member + AHEAD), len(track), steps, irows, islots, inodes)
         c = customers[member]
-        row = first[member]
-        while row >= 0:
-            this, at = row, times[row]
-            row = following[row]
+        begin, end = end, ends[member]
+        for this in range(begin, end):
+            row, at = order[this], times[this]
             newest = irows[c, me.NEWEST]
             if newest != me.LONG_AGO and at < newest - lateness:
-                outcome[this] = LATE
+                outcome[row] = LATE
                 continue
-            outcome[this] = APPLIED
+            outcome[row] = APPLIED
             k = codes[this]
             if at > newest:
                 newest = at
                 irows[c, me.NEWEST] = at
-            if k == requires and at < irows[c, me.REQUIRED]:
-                irows[c, me.REQUIRED] = at
+            if k == requires and at < irows[c, edge(irows, me.REQUIRED)]:
+                irows[c, edge(irows, me.REQUIRED)] = at
             for each in range(code[k, ATT], code[k, ATT_END]):
                 value = values[this, att[each, COLUMN]]
                 if not np.isnan(value) and at >= irows[c, at_att + each]:
                     irows[c, at_att + each] = at
                     rows[c, at_vector + att[each, TO]] = value
             if anchored:
-                settled = irows[c, me.ANCHOR] != me.NEVER and newest - lateness >= irows[c, me.ANCHOR]
+                settled = irows[c, edge(irows, me.ANCHOR)] != me.NEVER and newest - lateness >= irows[c, edge(irows, me.ANCHOR)]
                 if code[k, COUNTED] and not settled:
                     wait_for_anchor(irows, c, k, at, values, this, waits, iwaits, free)
-                if k == anchor and at < irows[c, me.ANCHOR]:
+                if k == anchor and at < irows[c, edge(irows, me.ANCHOR)]:
                     move_anchor(
                         code, acc, track, at_acc, width, irows, rows, c, at, waits, iwaits, slots, islots, live, length,
                         nodes, inodes, free,
                     )  # fmt: skip
-                elif code[k, COUNTED] and irows[c, me.ANCHOR] != me.NEVER:
+                elif code[k, COUNTED] and irows[c, edge(irows, me.ANCHOR)] != me.NEVER:
                     irows[c, me.DIRTY] |= into_windows_from_anchor(
                         code, k, acc, track, at_acc, width, irows, rows, c, at, values, this, 0, islots, nodes, inodes, free
                     )
-                if irows[c, me.WAITING] > 0:
-                    if irows[c, me.ANCHOR] != me.NEVER and newest - lateness >= irows[c, me.ANCHOR]:
+                if irows[c, edge(irows, me.WAITING)] > 0:
+                    if irows[c, edge(irows, me.ANCHOR)] != me.NEVER and newest - lateness >= irows[c, edge(irows, me.ANCHOR)]:
                         forget(irows, c, me.NEVER, iwaits, free)
-                    elif irows[c, me.WAITING] > irows[c, me.WAIT_LIMIT]:
+                    elif irows[c, edge(irows, me.WAITING)] > irows[c, edge(irows, me.WAIT_LIMIT)]:
                         forget(irows, c, newest - lateness, iwaits, free)
             for place in range(code[k, LIFETIMES], code[k, ACC_END]):
                 column = acc[place, COLUMN]
@@ -420,8 +484,8 @@ def apply_rows(plan, places, pools, batch, groups):
                     column = track[place, COLUMN]
                     value = values[this, column] if column >= 0 else 0.0
                     into_track(
-                        place, track, me.TRACKS + place * me.TRACK_SIZE, lateness, irows, c, at, value, islots, slots, live,
-                        length, nodes, inodes, free, width,
+                        place, track, present, me.TRACKS + place * me.TRACK_SIZE, lateness, irows, c, at, value, islots, slots,
+                        live, length, nodes, inodes, free, width,
                     )  # fmt: skip
                     irows[c, me.DIRTY] |= track[place, CELLS]
             dirty = irows[c, me.DIRTY]
@@ -429,8 +493,8 @@ def apply_rows(plan, places, pools, batch, groups):
                 at_track = me.TRACKS + place * me.TRACK_SIZE
                 if irows[c, at_track + me.LOOK_AT] <= newest:
                     look(
-                        place, track, view, at_track, lateness, irows, c, newest, islots, slots, live, nodes, inodes, free,
-                        width,
+                        place, track, view, present, at_track, lateness, irows, c, newest, islots, slots, live, nodes, inodes,
+                        free, width,
                     )  # fmt: skip
                     dirty |= track[place, CELLS]
             if not is_defined(anchor, requires, irows, c):
@@ -441,27 +505,39 @@ def apply_rows(plan, places, pools, batch, groups):
                 for cell in range(len(acc)):
                     if (dirty >> (cell % BITS)) & 1:
                         at_cell = at_acc + cell * width
-                        read_columns(cell, cell_from, cell_reads, rows, c, at_cell, irows[c, me.ANCHOR], rows, c, at_vector)
+                        read_columns(
+                            cell,
+                            cell_core,
+                            cell_from,
+                            cell_reads,
+                            rows,
+                            c,
+                            at_cell,
+                            irows[c, edge(irows, me.ANCHOR)],
+                            rows,
+                            c,
+                            at_vector,
+                        )
                 for place in range(len(track)):
                     if (dirty & track[place, CELLS]) != 0:
                         slot = irows[c, me.TRACKS + place * me.TRACK_SIZE]
-                        present = pn.pane_at(newest, track[place, PERIOD])
+                        pane = pane_now(place, track, newest, present)
                         for each in range(track[place, FIRST_VIEW], track[place, FIRST_VIEW] + track[place, VIEWS]):
                             read_track(
-                                place, each, True, track, view, slot, newest, present, islots, slots, live, nodes, inodes,
+                                place, each, True, track, view, slot, newest, pane, islots, slots, live, nodes, inodes,
                                 scratch, width,
                             )  # fmt: skip
-                            read_columns(len(acc) + each, cell_from, cell_reads, scratch, 0, 0, 0, rows, c, at_vector)
+                            read_columns(len(acc) + each, cell_core, cell_from, cell_reads, scratch, 0, 0, 0, rows, c, at_vector)
             if dirty != 0 or timely:
                 derive(derived, newest, rows, c, at_vector)
             if code[k, SERVES]:
-                to = rank[this]
-                emitted[to] = this
+                to = ranks[this]
+                emitted[to] = row
                 for column in range(features):
                     vectors[to, column] = rows[c, at_vector + column]
-    scratch[0, 0] = near  # or else it would not be read at all
+    scratch[0, 0] = near + panes[0, 0]  # or else the first would not be read at all, and the second be given back too early
     count = 0
-    for place in range(served):
+    for place in range(len(emitted)):
         if emitted[place] >= 0:
             if count < place:
                 emitted[count] = emitted[place]
@@ -476,7 +552,13 @@ def read_customer(plan, places, pools, c, as_of, out, scratch):
     """The columns of one customer at ``as_of``, not before their newest event, into ``out`` (1, columns); changes no state."""
     rows, irows, slots, islots = table(pools.rows), table(pools.irows), table(pools.slots), table(pools.islots)
     nodes, inodes, track, view = table(pools.nodes), table(pools.inodes), table(plan.track), table(plan.views)
-    cell_from, cell_reads, into, room = table(plan.cell_from), table(plan.cell_reads), table(out), table(scratch)
+    cell_core, cell_from, cell_reads, into, room = (
+        table(plan.cell_core),
+        table(plan.cell_from),
+        table(plan.cell_reads),
+        table(out),
+        table(scratch),
+    )
     for column in range(plan.columns):
         into[0, column] = rows[c, places.vector + column]
     if as_of == irows[c, me.NEWEST]:
@@ -488,5 +570,5 @@ def read_customer(plan, places, pools, c, as_of, out, scratch):
             read_track(
                 place, each, False, track, view, slot, as_of, present, islots, slots, places.live, nodes, inodes, room, plan.width
             )
-            read_columns(len(plan.acc) + each, cell_from, cell_reads, room, 0, 0, 0, into, 0, 0)
+            read_columns(len(plan.acc) + each, cell_core, cell_from, cell_reads, room, 0, 0, 0, into, 0, 0)
     derive(table(plan.derived), as_of, into, 0, 0)

@@ -1,11 +1,16 @@
 """Windows that move over panes, compiled: each reads in a handful of merges, however many panes it holds.
 
-A track's newest pane, the *live* one, is an aggregate in its slot; older panes are nodes of a doubly linked list, oldest first.
+A track's newest pane, the *live* one, is an aggregate in its slot; older panes are *nodes*, numbered without end in the order of
+time: from ``HEAD`` to before ``END`` they are there. They stand in a ring, a stretch of the pool of a power of two of rows, node
+``n`` in the row ``BASE + (n & MASK)``; a ring that is full moves into one of twice its size, one that is nearly empty into one of
+half. Free rings are chained by their size.
+
 A short view knows its first node and merges from there on. A long one is a queue made of two stacks (Tangwongsan, Hirzel and
-Schneider 2015, doi:10.14778/2752939.2752940, section 4): from its first node to its *flip* node each node holds the merge of
-itself and all nodes up to the flip, and the first one's merge is the view's *front*; what came after the flip is merged in its
-*back*. Its value is the front, the back, and the live pane. When the first node passes the flip, the back is turned into merges,
-once for each node it holds. An event that comes out of order into an older pane makes the views of its track start again.
+Schneider 2015, doi:10.14778/2752939.2752940, section 4). Its nodes are those from ``START`` to before ``TAKEN``. Up to its *flip*
+each node holds the merge of itself and all behind it up to there, and that of the first is the view's *front*; from the flip on
+they are merged in its *back*. Its value is the front, the back, and the live pane. When the first node passes the flip, the back
+is turned into merges, once for each node it holds. An event that comes out of order into an older pane makes the views of its
+track start again.
 
 ``LOOK_AT`` is the instant at which time alone changes a view of the track next: until then only an event does. Sessions keep the
 present run of events as their live pane and older runs as nodes. A set of distinct values has no live pane, and one node a value
@@ -16,60 +21,81 @@ import numpy as np
 
 from churnstream.graph.aggregate import FIRST_AT, LAST_AT, SUM, N, add, clear, copy, merge
 from churnstream.graph.memory import (
-    AFTER,
-    BEFORE,
-    COUNT,
+    BASE,
+    END,
     FLIP,
     HEAD,
     HELD,
     LIVE,
     LONG_AGO,
     LOOK_AT,
+    MASK,
     NEVER,
-    NODE_FREE,
+    NODE_FRESH,
     NODES_LEFT,
     NOWHERE,
     PANE,
+    RINGS,
     SLOT_FREE,
+    SLOT_FRESH,
     SLOTS_LEFT,
+    SMALLEST,
+    STACK_SIZE,
     START,
     STARTS,
-    TAIL,
     TAKEN,
     VIEW_SIZE,
     VIEWS,
 )
 from churnstream.graph.plan import AGO, NO_END, PANES, STACK
-from churnstream.graph.table import compiled, inlined
+from churnstream.graph.table import compiled, inlined, width_of
 
 
 @inlined
 def open_slot(irows, c, at, islots, slots, free, live, length, width):
     """Give a customer's track a slot of its own; the pool has room, the caller saw to it."""
     slot = free[SLOT_FREE]
-    free[SLOT_FREE] = islots[slot, HEAD]
+    if slot == NOWHERE:
+        slot = free[SLOT_FRESH]
+        free[SLOT_FRESH] += 1
+    else:
+        free[SLOT_FREE] = islots[slot, HEAD]
     free[SLOTS_LEFT] -= 1
     for column in range(live):
-        islots[slot, column] = NOWHERE
-    islots[slot, COUNT] = 0
-    for column in range(live, length, width):
-        clear(slots, slot, column, width)
+        islots[slot, column] = 0
+    islots[slot, MASK] = NOWHERE
+    forget_views(islots, slots, slot, live, length, width)
+    clear(slots, slot, live, width)
     irows[c, at] = slot
     irows[c, at + LOOK_AT] = NEVER
     return slot
 
 
+@inlined
+def forget_views(islots, slots, slot, live, length, width):
+    """Let the views of a track start again from its first node."""
+    stacks = (length - live - width) // (2 * width)
+    links = live - stacks * STACK_SIZE
+    for column in range(VIEWS, links, VIEW_SIZE):
+        islots[slot, column + START] = islots[slot, HEAD]
+        islots[slot, column + STARTS] = LONG_AGO
+    for column in range(links, live):
+        islots[slot, column] = islots[slot, HEAD]
+    for column in range(live + width, length, width):
+        clear(slots, slot, column, width)
+
+
+@inlined
+def links_of(stack, live):
+    """Where a stack's links stand."""
+    return live - (stack + 1) * STACK_SIZE
+
+
 @compiled
 def close_slot(irows, c, at, islots, inodes, free):
-    """Give a track's slot and its nodes back."""
+    """Give a track's slot and its ring back."""
     slot = irows[c, at]
-    place = islots[slot, HEAD]
-    while place != NOWHERE:
-        following = inodes[place, AFTER]
-        inodes[place, AFTER] = free[NODE_FREE]
-        free[NODE_FREE] = place
-        free[NODES_LEFT] += 1
-        place = following
+    free_ring(islots[slot, BASE], islots[slot, MASK], inodes, free)
     islots[slot, HEAD] = free[SLOT_FREE]
     free[SLOT_FREE] = slot
     free[SLOTS_LEFT] += 1
@@ -78,77 +104,100 @@ def close_slot(irows, c, at, islots, inodes, free):
 
 
 @inlined
-def append(islots, slot, inodes, free, pane):
-    """A new newest node; its aggregate is not clear."""
-    place = free[NODE_FREE]
-    free[NODE_FREE] = inodes[place, AFTER]
-    free[NODES_LEFT] -= 1
-    tail = islots[slot, TAIL]
-    inodes[place, PANE] = pane
-    inodes[place, BEFORE] = tail
-    inodes[place, AFTER] = NOWHERE
-    if tail == NOWHERE:
-        islots[slot, HEAD] = place
+def size_class(mask):
+    """Which of the chains of free rings one with this mask belongs to."""
+    place = RINGS
+    while mask >> (place - RINGS) > 0:
+        place += 1
+    return place
+
+
+@inlined
+def free_ring(base, mask, inodes, free):
+    """Give back a ring, which may have no rows."""
+    if mask != NOWHERE:
+        chain = size_class(mask)
+        inodes[base, PANE] = free[chain]
+        free[chain] = base
+
+
+@compiled
+def move_ring(islots, slot, mask, nodes, inodes, free):
+    """Move a track's nodes into a ring with another mask, in which they have room; the pool has room as well."""
+    chain = size_class(mask)
+    base = free[chain]
+    if base == NOWHERE:
+        base = free[NODE_FRESH]
+        free[NODE_FRESH] += mask + 1
+        free[NODES_LEFT] -= mask + 1
     else:
-        inodes[tail, AFTER] = place
-    islots[slot, TAIL] = place
-    islots[slot, COUNT] += 1
+        free[chain] = inodes[base, PANE]
+    old_base, old_mask = islots[slot, BASE], islots[slot, MASK]
+    for node in range(islots[slot, HEAD], islots[slot, END]):
+        to, place = base + (node & mask), old_base + (node & old_mask)
+        for column in range(width_of(inodes)):
+            inodes[to, column] = inodes[place, column]
+    free_ring(old_base, old_mask, inodes, free)
+    islots[slot, BASE], islots[slot, MASK] = base, mask
+
+
+@inlined
+def make_room(islots, slot, nodes, inodes, free):
+    """Have room for one more node."""
+    mask = islots[slot, MASK]
+    if islots[slot, END] - islots[slot, HEAD] > mask:
+        move_ring(islots, slot, max(2 * mask + 1, SMALLEST - 1), nodes, inodes, free)
+
+
+@inlined
+def append(islots, slot, nodes, inodes, free, pane):
+    """The row of a new newest node; its aggregate is not clear."""
+    make_room(islots, slot, nodes, inodes, free)
+    node = islots[slot, END]
+    place = islots[slot, BASE] + (node & islots[slot, MASK])
+    inodes[place, PANE] = pane
+    islots[slot, END] = node + 1
     return place
 
 
 @compiled
-def insert(islots, slot, before, inodes, free, pane):
-    """A new node behind ``before`` (NOWHERE: the oldest); its aggregate is not clear."""
-    if before == islots[slot, TAIL]:
-        return append(islots, slot, inodes, free, pane)
-    place = free[NODE_FREE]
-    free[NODE_FREE] = inodes[place, AFTER]
-    free[NODES_LEFT] -= 1
-    after = islots[slot, HEAD] if before == NOWHERE else inodes[before, AFTER]
+def insert(islots, slot, node, nodes, inodes, free, pane):
+    """The row of a new node with the number ``node``, those from there on move on; its aggregate is not clear."""
+    make_room(islots, slot, nodes, inodes, free)
+    base, mask = islots[slot, BASE], islots[slot, MASK]
+    for each in range(islots[slot, END], node, -1):
+        to, place = base + (each & mask), base + ((each - 1) & mask)
+        for column in range(width_of(inodes)):
+            inodes[to, column] = inodes[place, column]
+    islots[slot, END] += 1
+    place = base + (node & mask)
     inodes[place, PANE] = pane
-    inodes[place, BEFORE] = before
-    inodes[place, AFTER] = after
-    inodes[after, BEFORE] = place
-    if before == NOWHERE:
-        islots[slot, HEAD] = place
-    else:
-        inodes[before, AFTER] = place
-    islots[slot, COUNT] += 1
     return place
 
 
 @compiled
-def unlink(islots, slot, place, inodes, free):
-    """Take a node out of its track and give it back."""
-    before, after = inodes[place, BEFORE], inodes[place, AFTER]
-    if before == NOWHERE:
-        islots[slot, HEAD] = after
-    else:
-        inodes[before, AFTER] = after
-    if after == NOWHERE:
-        islots[slot, TAIL] = before
-    else:
-        inodes[after, BEFORE] = before
-    inodes[place, AFTER] = free[NODE_FREE]
-    free[NODE_FREE] = place
-    free[NODES_LEFT] += 1
-    islots[slot, COUNT] -= 1
+def remove(islots, slot, node, inodes):
+    """Take a node out; those behind it move up."""
+    base, mask = islots[slot, BASE], islots[slot, MASK]
+    islots[slot, END] -= 1
+    for each in range(node, islots[slot, END]):
+        to, place = base + (each & mask), base + ((each + 1) & mask)
+        for column in range(width_of(inodes)):
+            inodes[to, column] = inodes[place, column]
 
 
 @compiled
 def into_older_pane(islots, slots, slot, live, length, pane, instant, value, nodes, inodes, free, width):
     """Add one number to an older pane than the live one; the views of the track start again."""
-    place = islots[slot, TAIL]
-    while place != NOWHERE and inodes[place, PANE] > pane:
-        place = inodes[place, BEFORE]
-    if place == NOWHERE or inodes[place, PANE] != pane:
-        place = insert(islots, slot, place, inodes, free, pane)
+    base, mask, node = islots[slot, BASE], islots[slot, MASK], islots[slot, END] - 1
+    while node >= islots[slot, HEAD] and inodes[base + (node & mask), PANE] > pane:
+        node -= 1
+    place = base + (node & mask)
+    if node < islots[slot, HEAD] or inodes[place, PANE] != pane:
+        place = insert(islots, slot, node + 1, nodes, inodes, free, pane)
         clear(nodes, place, HELD, width)
     add(nodes, place, HELD, instant, value, width)
-    for column in range(VIEWS, live):
-        islots[slot, column] = NOWHERE
-    for column in range(live + width, length, width):
-        clear(slots, slot, column, width)
+    forget_views(islots, slots, slot, live, length, width)
 
 
 @compiled
@@ -159,56 +208,68 @@ def into_session(islots, slots, slot, live, gap, oldest, instant, value, nodes, 
     """
     if slots[slot, live + N] == 0.0 or instant > slots[slot, live + LAST_AT] + gap:
         if slots[slot, live + N] > 0.0:
-            place = append(islots, slot, inodes, free, 0)
+            place = append(islots, slot, nodes, inodes, free, 0)
             copy(nodes, place, HELD, slots, slot, live, width)
             clear(slots, slot, live, width)
         add(slots, slot, live, instant, value, width)
     elif instant >= slots[slot, live + FIRST_AT] - gap:
         add(slots, slot, live, instant, value, width)
-        tail = islots[slot, TAIL]
-        if tail != NOWHERE and slots[slot, live + FIRST_AT] - nodes[tail, HELD + LAST_AT] <= gap:
-            merge(nodes, tail, HELD, slots, slot, live, width)
-            copy(slots, slot, live, nodes, tail, HELD, width)
-            unlink(islots, slot, tail, inodes, free)
+        node = islots[slot, END] - 1
+        place = islots[slot, BASE] + (node & islots[slot, MASK])
+        if node >= islots[slot, HEAD] and slots[slot, live + FIRST_AT] - nodes[place, HELD + LAST_AT] <= gap:
+            merge(nodes, place, HELD, slots, slot, live, width)
+            copy(slots, slot, live, nodes, place, HELD, width)
+            islots[slot, END] = node
     else:
-        place = islots[slot, TAIL]
-        while place != NOWHERE and instant < nodes[place, HELD + FIRST_AT] - gap:
-            place = inodes[place, BEFORE]
-        if place == NOWHERE or instant > nodes[place, HELD + LAST_AT] + gap:
-            place = insert(islots, slot, place, inodes, free, 0)
+        base, mask, node = islots[slot, BASE], islots[slot, MASK], islots[slot, END] - 1
+        while node >= islots[slot, HEAD] and instant < nodes[base + (node & mask), HELD + FIRST_AT] - gap:
+            node -= 1
+        place = base + (node & mask)
+        if node < islots[slot, HEAD] or instant > nodes[place, HELD + LAST_AT] + gap:
+            node += 1
+            place = insert(islots, slot, node, nodes, inodes, free, 0)
             clear(nodes, place, HELD, width)
         add(nodes, place, HELD, instant, value, width)
-        before = inodes[place, BEFORE]
-        if before != NOWHERE and nodes[place, HELD + FIRST_AT] - nodes[before, HELD + LAST_AT] <= gap:
+        before = islots[slot, BASE] + ((node - 1) & islots[slot, MASK])
+        if node > islots[slot, HEAD] and nodes[place, HELD + FIRST_AT] - nodes[before, HELD + LAST_AT] <= gap:
             merge(nodes, before, HELD, nodes, place, HELD, width)
-            unlink(islots, slot, place, inodes, free)
-    place = islots[slot, HEAD]
-    while place != NOWHERE and nodes[place, HELD + LAST_AT] < oldest:
-        following = inodes[place, AFTER]
-        unlink(islots, slot, place, inodes, free)
-        place = following
+            remove(islots, slot, node, inodes)
+    head = islots[slot, HEAD]
+    while head < islots[slot, END] and nodes[islots[slot, BASE] + (head & islots[slot, MASK]), HELD + LAST_AT] < oldest:
+        head += 1
+    drop(islots, slot, head, nodes, inodes, free)
 
 
 @compiled
 def into_set(islots, slot, pane, value, nodes, inodes, free, width):
     """Note that a value was seen in a pane."""
-    place = islots[slot, TAIL]
-    behind = NOWHERE  # the newest node that is not newer than the pane
-    while place != NOWHERE and nodes[place, HELD + SUM] != value:
-        if behind == NOWHERE and inodes[place, PANE] <= pane:
-            behind = place
-        place = inodes[place, BEFORE]
-    if place != NOWHERE:
-        if inodes[place, PANE] >= pane:
+    base, mask, node = islots[slot, BASE], islots[slot, MASK], islots[slot, END] - 1
+    newer = islots[slot, END]  # the first node that is newer than the pane
+    while node >= islots[slot, HEAD] and nodes[base + (node & mask), HELD + SUM] != value:
+        if inodes[base + (node & mask), PANE] > pane:
+            newer = node
+        node -= 1
+    if node >= islots[slot, HEAD]:
+        if inodes[base + (node & mask), PANE] >= pane:
             return
-        unlink(islots, slot, place, inodes, free)
-        if behind == NOWHERE:
-            behind = islots[slot, TAIL]
-            while behind != NOWHERE and inodes[behind, PANE] > pane:
-                behind = inodes[behind, BEFORE]
-    place = insert(islots, slot, behind, inodes, free, pane)
+        remove(islots, slot, node, inodes)
+        newer -= 1
+    place = insert(islots, slot, newer, nodes, inodes, free, pane)
     clear(nodes, place, HELD, width)
     add(nodes, place, HELD, 0.0, value, width)
+
+
+@inlined
+def drop(islots, slot, head, nodes, inodes, free):
+    """Forget the nodes before ``head``."""
+    if head != islots[slot, HEAD]:
+        islots[slot, HEAD] = head
+        mask, left = islots[slot, MASK], islots[slot, END] - head
+        if left == 0:
+            free_ring(islots[slot, BASE], mask, inodes, free)
+            islots[slot, MASK] = NOWHERE
+        elif 4 * left <= mask:
+            move_ring(islots, slot, mask >> 1, nodes, inodes, free)
 
 
 @inlined
@@ -224,6 +285,7 @@ def move(first, views, view, present, period, islots, slots, slot, live, nodes, 
     Panes that none will read again are given back. LONG_AGO when nothing is left, so that the slot may be closed.
     """
     newest, following, oldest = islots[slot, LIVE], np.int64(NEVER), np.int64(NEVER)
+    base, mask, end = islots[slot, BASE], islots[slot, MASK], islots[slot, END]
     for each in range(first, first + views):
         panes, ago, stack = view[each, PANES], view[each, AGO], view[each, STACK]
         at = VIEWS + (each - first) * VIEW_SIZE
@@ -231,107 +293,105 @@ def move(first, views, view, present, period, islots, slots, slot, live, nodes, 
         lowest = highest - panes + 1
         oldest = min(oldest, lowest)
         entering = newest  # the next pane that is not inside yet, when it is above ``highest``
+        begins = newest  # the first that is inside
         if stack >= 0:
-            front = live + (1 + 2 * stack) * width
-            if islots[slot, at + TAKEN] != islots[slot, TAIL]:
-                take_in(islots, slots, slot, at, front, lowest, highest, nodes, inodes, width)
-            if islots[slot, at + START] != NOWHERE and islots[slot, at + STARTS] < lowest:
-                expire(islots, slots, slot, at, front, HELD + (stack + 1) * width, lowest, nodes, inodes, width)
-            if ago > 0:
-                taken = islots[slot, at + TAKEN]
-                place = islots[slot, HEAD] if taken == NOWHERE else inodes[taken, AFTER]
-                if place != NOWHERE:
-                    entering = inodes[place, PANE]
+            front, links = live + (1 + 2 * stack) * width, links_of(stack, live)
+            taken = islots[slot, links + TAKEN]
+            if taken < end:
+                taken = take_in(islots, slots, slot, at, links, front, lowest, highest, nodes, inodes, width)
+                if taken < end:
+                    entering = inodes[base + (taken & mask), PANE]
+            if islots[slot, at + START] < taken:
+                if islots[slot, at + STARTS] < lowest:
+                    expire(islots, slots, slot, at, links, front, HELD + (stack + 1) * width, lowest, nodes, inodes, width)
+                if islots[slot, at + START] < taken:
+                    begins = islots[slot, at + STARTS]
         else:
-            place = islots[slot, at + START]
-            if place == NOWHERE:
-                before = islots[slot, TAIL]
-                while before != NOWHERE and inodes[before, PANE] >= lowest:
-                    place = before
-                    before = inodes[before, BEFORE]
-            else:
-                while place != NOWHERE and inodes[place, PANE] < lowest:
-                    place = inodes[place, AFTER]
-            islots[slot, at + START] = place
-            if place != NOWHERE:
-                islots[slot, at + STARTS] = inodes[place, PANE]
-            if ago > 0:
-                while place != NOWHERE and inodes[place, PANE] <= highest:
-                    place = inodes[place, AFTER]
-                if place != NOWHERE:
-                    entering = inodes[place, PANE]
-        begins = islots[slot, at + STARTS] if islots[slot, at + START] != NOWHERE else newest
+            node = islots[slot, at + START]
+            if islots[slot, at + STARTS] < lowest:
+                pane = np.int64(LONG_AGO)  # where there is none yet
+                while node < end:
+                    pane = inodes[base + (node & mask), PANE]
+                    if pane >= lowest:
+                        break
+                    pane = np.int64(LONG_AGO)
+                    node += 1
+                islots[slot, at + START] = node
+                islots[slot, at + STARTS] = pane
+            if node < end:
+                begins = islots[slot, at + STARTS]
+                if ago > 0:
+                    while node < end and inodes[base + (node & mask), PANE] <= highest:
+                        node += 1
+                    if node < end:
+                        entering = inodes[base + (node & mask), PANE]
         if begins >= lowest:
             following = min(following, begins + ago + (panes if begins <= highest else 0))
         if entering > highest:
             following = min(following, entering + ago)
     if newest < oldest:
         return np.int64(LONG_AGO)
-    place = islots[slot, HEAD]
-    while place != NOWHERE and inodes[place, PANE] < oldest and not is_taken(islots, slot, first, views, view, place):
-        after = inodes[place, AFTER]
-        unlink(islots, slot, place, inodes, free)
-        place = after
+    head = islots[slot, HEAD]
+    while head < end and inodes[base + (head & mask), PANE] < oldest:
+        head += 1
+    drop(islots, slot, head, nodes, inodes, free)
     return following * period
 
 
 @inlined
-def is_taken(islots, slot, first, views, view, place):
-    """Whether a stack has just taken this node in, so that it finds the next one through it."""
-    for each in range(views):
-        if view[first + each, STACK] >= 0 and islots[slot, VIEWS + each * VIEW_SIZE + TAKEN] == place:
-            return True
-    return False
-
-
-@inlined
-def take_in(islots, slots, slot, at, front, lowest, highest, nodes, inodes, width):
-    """Merge the nodes up to the pane ``highest`` that a stack has not taken in yet."""
-    taken = islots[slot, at + TAKEN]
-    following = islots[slot, HEAD] if taken == NOWHERE else inodes[taken, AFTER]
-    while following != NOWHERE and inodes[following, PANE] <= highest:
-        if inodes[following, PANE] >= lowest:
-            merge(slots, slot, front + width, nodes, following, HELD, width)
-            if islots[slot, at + START] == NOWHERE:
-                islots[slot, at + START] = following
-                islots[slot, at + STARTS] = inodes[following, PANE]
-        islots[slot, at + TAKEN] = following
-        following = inodes[following, AFTER]
-
-
-@inlined
-def expire(islots, slots, slot, at, front, column, lowest, nodes, inodes, width):
-    """Let go of the panes of a stack before ``lowest``."""
-    place, flip, last = islots[slot, at + START], islots[slot, at + FLIP], islots[slot, at + TAKEN]
-    while place != NOWHERE and inodes[place, PANE] < lowest:
-        if place == flip or flip == NOWHERE:  # past the flip: the back is turned into merges
-            while place != NOWHERE and inodes[place, PANE] < lowest:
-                place = NOWHERE if place == last else inodes[place, AFTER]
-            clear(slots, slot, front + width, width)
-            islots[slot, at + FLIP] = NOWHERE
-            if place != NOWHERE:
-                pile(place, last, column, nodes, inodes, width)
-                islots[slot, at + FLIP] = last
+def take_in(islots, slots, slot, at, links, front, lowest, highest, nodes, inodes, width):
+    """Merge the nodes up to the pane ``highest`` that a stack has not taken in yet; returns the next one."""
+    base, mask, end = islots[slot, BASE], islots[slot, MASK], islots[slot, END]
+    node = islots[slot, links + TAKEN]
+    while node < end:
+        place = base + (node & mask)
+        pane = inodes[place, PANE]
+        if pane > highest:
             break
-        place = inodes[place, AFTER]
-    islots[slot, at + START] = place
-    if place == NOWHERE:
-        clear(slots, slot, front, width)
-    else:
+        empty = islots[slot, at + START] == node
+        node += 1
+        if pane >= lowest:
+            merge(slots, slot, front + width, nodes, place, HELD, width)
+            if empty:
+                islots[slot, at + STARTS] = pane
+        elif empty:
+            islots[slot, at + START] = node
+            islots[slot, links + FLIP] = node
+        islots[slot, links + TAKEN] = node
+    return node
+
+
+@inlined
+def expire(islots, slots, slot, at, links, front, column, lowest, nodes, inodes, width):
+    """Let go of the panes of a stack before ``lowest``; its first node is one of them."""
+    base, mask, last = islots[slot, BASE], islots[slot, MASK], islots[slot, links + TAKEN]
+    node, flip = islots[slot, at + START] + 1, islots[slot, links + FLIP]
+    while node < last and inodes[base + (node & mask), PANE] < lowest:
+        node += 1
+    islots[slot, at + START] = node
+    if node >= flip:  # past the flip: the back is turned into merges
+        clear(slots, slot, front + width, width)
+        islots[slot, links + FLIP] = last
+        pile(node, last, base, mask, column, nodes, width)
+    if node < last:
+        place = base + (node & mask)
         islots[slot, at + STARTS] = inodes[place, PANE]
         copy(slots, slot, front, nodes, place, column, width)
+    else:
+        clear(slots, slot, front, width)
 
 
 @compiled
-def pile(first, last, column, nodes, inodes, width):
-    """Give each node from ``last`` back to ``first`` the merge of itself and all up to ``last``."""
-    copy(nodes, last, column, nodes, last, HELD, width)
-    place = last
-    while place != first:
-        before = inodes[place, BEFORE]
-        copy(nodes, before, column, nodes, before, HELD, width)
-        merge(nodes, before, column, nodes, place, column, width)
-        place = before
+def pile(first, last, base, mask, column, nodes, width):
+    """Give each node from before ``last`` back to ``first`` the merge of itself and all up to there."""
+    behind = base + ((last - 1) & mask)
+    if first < last:
+        copy(nodes, behind, column, nodes, behind, HELD, width)
+    for node in range(last - 2, first - 1, -1):
+        place = base + (node & mask)
+        copy(nodes, place, column, nodes, place, HELD, width)
+        merge(nodes, place, column, nodes, behind, column, width)
+        behind = place
 
 
 @inlined
@@ -343,10 +403,12 @@ def read_view(at, stack, lowest, highest, islots, slots, slot, live, nodes, inod
         merge(scratch, 0, 0, slots, slot, front + width, width)
     else:
         clear(scratch, 0, 0, width)
-        place = islots[slot, at + START]
-        while place != NOWHERE and inodes[place, PANE] <= highest:
+        base, mask = islots[slot, BASE], islots[slot, MASK]
+        for node in range(islots[slot, at + START], islots[slot, END]):
+            place = base + (node & mask)
+            if inodes[place, PANE] > highest:
+                break
             merge(scratch, 0, 0, nodes, place, HELD, width)
-            place = inodes[place, AFTER]
     if lowest <= islots[slot, LIVE] <= highest:
         merge(scratch, 0, 0, slots, slot, live, width)
 
@@ -355,11 +417,11 @@ def read_view(at, stack, lowest, highest, islots, slots, slot, live, nodes, inod
 def walk(lowest, highest, islots, slots, slot, live, nodes, inodes, scratch, width):
     """The aggregate of the panes ``lowest`` to ``highest``, pane by pane, into ``scratch``; changes nothing."""
     clear(scratch, 0, 0, width)
-    place = islots[slot, HEAD]
-    while place != NOWHERE and inodes[place, PANE] <= highest:
-        if inodes[place, PANE] >= lowest:
+    base, mask = islots[slot, BASE], islots[slot, MASK]
+    for node in range(islots[slot, HEAD], islots[slot, END]):
+        place = base + (node & mask)
+        if lowest <= inodes[place, PANE] <= highest:
             merge(scratch, 0, 0, nodes, place, HELD, width)
-        place = inodes[place, AFTER]
     if lowest <= islots[slot, LIVE] <= highest:
         merge(scratch, 0, 0, slots, slot, live, width)
 
@@ -367,31 +429,24 @@ def walk(lowest, highest, islots, slots, slot, live, nodes, inodes, scratch, wid
 @compiled
 def count_set(lowest, islots, slot, inodes):
     """How many values of a set were seen in the pane ``lowest`` or later."""
-    count = 0
-    place = islots[slot, TAIL]
-    while place != NOWHERE and inodes[place, PANE] >= lowest:
-        count += 1
-        place = inodes[place, BEFORE]
-    return count
+    node = islots[slot, END]
+    while node > islots[slot, HEAD] and inodes[islots[slot, BASE] + ((node - 1) & islots[slot, MASK]), PANE] >= lowest:
+        node -= 1
+    return islots[slot, END] - node
 
 
 @compiled
-def move_set(first, views, view, present, period, islots, slot, inodes, free):
+def move_set(first, views, view, present, period, islots, slot, nodes, inodes, free):
     """Forget the values of a set that no view will count again; returns when to look next, LONG_AGO when none is left."""
-    following, oldest = np.int64(NEVER), np.int64(NEVER)
+    following, head, end = np.int64(NEVER), islots[slot, END], islots[slot, END]
     for each in range(first, first + views):
         lowest = present - view[each, PANES] + 1
-        oldest = min(oldest, lowest)
-        place = islots[slot, HEAD]
-        while place != NOWHERE and inodes[place, PANE] < lowest:
-            place = inodes[place, AFTER]
-        if place != NOWHERE:
-            following = min(following, inodes[place, PANE] + view[each, PANES])
-    place = islots[slot, HEAD]
-    while place != NOWHERE and inodes[place, PANE] < oldest:
-        after = inodes[place, AFTER]
-        unlink(islots, slot, place, inodes, free)
-        place = after
-    if islots[slot, HEAD] == NOWHERE:
+        node = end - count_set(lowest, islots, slot, inodes)
+        head = min(head, node)
+        if node < end:
+            pane = inodes[islots[slot, BASE] + (node & islots[slot, MASK]), PANE]
+            following = min(following, pane + view[each, PANES])
+    drop(islots, slot, head, nodes, inodes, free)
+    if head == end:
         return np.int64(LONG_AGO)
     return following * period if following != NEVER else np.int64(NEVER)

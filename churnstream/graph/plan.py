@@ -28,6 +28,7 @@ Whole = NDArray[np.int64]
 Real = NDArray[np.float64]
 
 OPS = tuple(Op)
+CORE_OPS = tuple(map(OPS.index, (Op.COUNT, Op.SUM, Op.MEAN, Op.VAR)))
 NEEDS_CORE = frozenset({Op.COUNT, Op.SUM, Op.MEAN, Op.VAR, Op.STD, Op.DISTINCT})
 NONE = -1
 NO_END = 2**62  # the span of a lifetime, in microseconds
@@ -49,9 +50,10 @@ class Arrays(NamedTuple):
     """The plan as the kernel reads it.
 
     One row an event type (``code``: what of the other arrays it concerns), accumulator, track, view, attribute and derived column
-    (kind, column, first and second source). ``cell_from`` (cells + 1,) delimits each cell's rows of ``cell_reads`` (column, op).
-    ``width`` is the width of an aggregate, ``stacks`` how many views of a track keep merges at most, ``most_views`` how many
-    views one has at most; ``timely`` says that some column changes with every instant.
+    (kind, column, first and second source). ``cell_core`` (cells, 4) are the columns that take a cell's count, sum, mean and
+    var; ``cell_from`` (cells + 1,) delimits its rows of ``cell_reads`` (column, op), which take the rest. ``width`` is the width
+    of an aggregate, ``stacks`` how many views of a track keep merges at most, ``most_views`` how many views one has at most;
+    ``timely`` says that some column changes with every instant.
     """
 
     anchor: int
@@ -69,6 +71,7 @@ class Arrays(NamedTuple):
     track: Whole
     views: Whole
     att: Whole
+    cell_core: Whole
     cell_from: Whole
     cell_reads: Whole
     derived: Whole
@@ -144,7 +147,14 @@ class _Compiler:
             for op in [OPS.index(feature.op) if op is None else op]
         )
         cells = len(self._accumulators) + len(self._views)
-        owners = [cell for cell, _, _ in reads]
+        core = np.full((cells, len(CORE_OPS)), NONE, np.int64)
+        others: list[tuple[int, int, int]] = []
+        for cell, column, op in reads:
+            if op in CORE_OPS and core[cell, CORE_OPS.index(op)] == NONE:
+                core[cell, CORE_OPS.index(op)] = column
+            else:
+                others.append((cell, column, op))
+        owners = [cell for cell, _, _ in others]
         stacks, tracks = self._stacks(), self._track_rows()
         wide = any(each.op not in NEEDS_CORE or isinstance(each.window, Session) for each in self._read)
         arrays = Arrays(
@@ -163,8 +173,9 @@ class _Compiler:
             track=_rows(tracks, 7),
             views=_rows([(panes, ago, stack) for (_, panes, ago), stack in zip(self._views, stacks, strict=True)], 3),
             att=_rows([(self._fields.index(each.field), self._columns.index(each)) for each in self._attributes], 2),
+            cell_core=core,
             cell_from=np.searchsorted(owners, np.arange(cells + 1)).astype(np.int64),
-            cell_reads=_rows([(column, op) for _, column, op in reads], 2),
+            cell_reads=_rows([(column, op) for _, column, op in others], 2),
             derived=_rows(sorted(self._derived), 4),
         )
         return Plan(

@@ -2,9 +2,9 @@
 
 A customer's bytes are words of 8: the version of this layout, the fingerprint of the features, how many nodes follow; the
 customer's row; the events that wait for the anchor; and for each track that holds events its slot and its nodes, oldest first, a
-node of a single number in two words (where aggregates are wide, three). Links between nodes are stored as a node's number in its
-track, so that what is read back merges in the same order, to the last bit. Only the merges that nodes keep for long windows are
-left out: they are made again.
+node of a single number in two words (where aggregates are wide, three). Nodes are numbered from the track's first on, so that
+what is read back merges in the same order, to the last bit. Only the merges that nodes keep for long windows are left out: they
+are made again.
 """
 
 from collections.abc import Sequence
@@ -15,13 +15,14 @@ from numpy.typing import NDArray
 
 from churnstream.errors import FingerprintMismatch, UnknownVersion, UnreadablePayload
 from churnstream.graph import aggregate as ag
+from churnstream.graph import kernel
 from churnstream.graph import memory as me
 from churnstream.graph import panes as pn
 from churnstream.graph.memory import Layout, Pools, Words
 from churnstream.graph.plan import FIRST_VIEW, STACK, VIEWS, Plan
 from churnstream.graph.table import compiled, inlined, table
 
-VERSION = 3
+VERSION = 4
 VERSION_AT, FINGERPRINT_AT, NODES_AT, HEADER = range(4)
 WORD = 8
 VERSION_WORD = VERSION.to_bytes(WORD, "little")
@@ -34,11 +35,13 @@ def room(places, chosen, tracks, width, pools):
     words = 0
     for each in range(len(chosen)):
         c = chosen[each]
-        words += HEADER + places.row + irows[c, me.WAITING] * (places.wait - 1)
+        words += HEADER + places.row
+        if places.edges > 0:
+            words += irows[c, places.row - me.WAITING] * (places.wait - 1)
         for track in range(tracks):
             slot = irows[c, me.TRACKS + track * me.TRACK_SIZE]
             if slot >= 0:
-                words += places.slot + islots[slot, me.COUNT] * (1 + width)
+                words += places.slot + (islots[slot, me.END] - islots[slot, me.HEAD]) * (1 + width)
     return words
 
 
@@ -55,12 +58,14 @@ def write(places, chosen, track, width, fingerprint, pools, out, ends):
         at += HEADER
         for column in range(places.row):
             out[at + column] = irows[c, column]
-        out[at + me.FIRST_WAITING], out[at + me.LAST_WAITING] = me.NOWHERE, me.NOWHERE
         for each_track in range(len(track)):  # where things lie in memory means nothing to who reads them
             if irows[c, me.TRACKS + each_track * me.TRACK_SIZE] >= 0:
                 out[at + me.TRACKS + each_track * me.TRACK_SIZE] = 0
         at += places.row
-        place = irows[c, me.FIRST_WAITING]
+        place = np.int64(me.NOWHERE)
+        if places.edges > 0:
+            out[at - me.FIRST_WAITING], out[at - me.LAST_WAITING] = me.NOWHERE, me.NOWHERE
+            place = irows[c, places.row - me.FIRST_WAITING]
         while place >= 0:
             out[at], out[at + 1] = iwaits[place, me.AT], iwaits[place, me.CODE]
             for column in range(me.NUMBERS, places.wait):
@@ -73,18 +78,19 @@ def write(places, chosen, track, width, fingerprint, pools, out, ends):
                 continue
             for column in range(places.slot):
                 out[at + column] = islots[slot, column]
-            out[at + me.HEAD], out[at + me.TAIL] = me.NOWHERE, me.NOWHERE
-            slot_at = at
+            head, end, base, mask = (
+                islots[slot, me.HEAD], islots[slot, me.END], islots[slot, me.BASE], islots[slot, me.MASK]
+            )  # fmt: skip
+            out[at + me.HEAD], out[at + me.END], out[at + me.BASE], out[at + me.MASK] = 0, end - head, 0, me.NOWHERE
+            links = links_at(places, width)
+            for column in range(me.VIEWS + me.START, links, me.VIEW_SIZE):
+                out[at + column] = max(0, islots[slot, column] - head)  # what a session or a set has here means nothing
+            for column in range(links, places.live):
+                out[at + column] = max(0, islots[slot, column] - head)  # nor does a stack that its track does not use
             at += places.slot
-            held += islots[slot, me.COUNT]
-            number = 0
-            place = islots[slot, me.HEAD]
-            while place >= 0:
-                for view in range(track[each_track, VIEWS]):
-                    for link in (me.START, me.FLIP, me.TAKEN):
-                        column = me.VIEWS + view * me.VIEW_SIZE + link
-                        if islots[slot, column] == place:
-                            out[slot_at + column] = number
+            held += end - head
+            for node in range(head, end):
+                place = base + (node & mask)
                 single = nodes[place, me.HELD + ag.N] == 1.0
                 out[at] = inodes[place, me.PANE] * 2 + single
                 if single:
@@ -95,10 +101,14 @@ def write(places, chosen, track, width, fingerprint, pools, out, ends):
                     for column in range(width):
                         out[at + 1 + column] = inodes[place, me.HELD + column]
                 at += node_words(single, width)
-                number += 1
-                place = inodes[place, me.AFTER]
         out[nodes_at] = held
         ends[each] = at
+
+
+@inlined
+def links_at(places, width):
+    """Where the links of the stacks begin in a slot."""
+    return places.live - (places.slot - places.live - width) // (2 * width) * me.STACK_SIZE
 
 
 @inlined
@@ -112,7 +122,7 @@ def read(places, chosen, track, view, width, words, pools):
     """The reverse of ``write``, into customers' rows that are those of newcomers; the pools have room, the caller saw to it."""
     irows, islots, slots, iwaits = table(pools.irows), table(pools.islots), table(pools.slots), table(pools.iwaits)
     nodes, inodes, free = table(pools.nodes), table(pools.inodes), table(pools.free)
-    numbered, numbers = np.empty(len(inodes) + 1, np.int64), words.view(np.float64)
+    numbers = words.view(np.float64)
     at = 0
     for each in range(len(chosen)):
         c = chosen[each]
@@ -121,21 +131,19 @@ def read(places, chosen, track, view, width, words, pools):
             irows[c, column] = words[at + column]
         at += places.row
         last = np.int64(me.NOWHERE)
-        irows[c, me.FIRST_WAITING] = me.NOWHERE
-        for _ in range(irows[c, me.WAITING]):
-            place = free[me.WAIT_FREE]
-            free[me.WAIT_FREE] = iwaits[place, me.NEXT]
-            free[me.WAITS_LEFT] -= 1
+        for _ in range(irows[c, places.row - me.WAITING] if places.edges > 0 else 0):
+            place = kernel.room_to_wait(iwaits, free)
             iwaits[place, me.AT], iwaits[place, me.CODE], iwaits[place, me.NEXT] = words[at], words[at + 1], me.NOWHERE
             for column in range(me.NUMBERS, places.wait):
                 iwaits[place, column] = words[at + column - 1]
             if last < 0:
-                irows[c, me.FIRST_WAITING] = place
+                irows[c, places.row - me.FIRST_WAITING] = place
             else:
                 iwaits[last, me.NEXT] = place
             last = place
             at += places.wait - 1
-        irows[c, me.LAST_WAITING] = last
+        if places.edges > 0:
+            irows[c, places.row - me.LAST_WAITING] = last
         for each_track in range(len(track)):
             slot_at = me.TRACKS + each_track * me.TRACK_SIZE
             if irows[c, slot_at] < 0:
@@ -145,12 +153,11 @@ def read(places, chosen, track, view, width, words, pools):
             irows[c, slot_at + me.LOOK_AT] = look_at
             for column in range(places.slot):
                 islots[slot, column] = words[at + column]
-            count, islots[slot, me.COUNT] = islots[slot, me.COUNT], 0
+            count, islots[slot, me.END] = islots[slot, me.END], 0
             at += places.slot
-            for number in range(count):
+            for _ in range(count):
                 single = (words[at] & 1) == 1
-                place = pn.append(islots, slot, inodes, free, words[at] >> 1)
-                numbered[number] = place
+                place = pn.append(islots, slot, nodes, inodes, free, words[at] >> 1)
                 if single:
                     ag.clear(nodes, place, me.HELD, width)
                     ag.add(nodes, place, me.HELD, numbers[at + 2] if width == ag.WIDTH else 0.0, numbers[at + 1], width)
@@ -160,30 +167,44 @@ def read(places, chosen, track, view, width, words, pools):
                 at += node_words(single, width)
             for each_view in range(track[each_track, VIEWS]):
                 column = me.VIEWS + each_view * me.VIEW_SIZE
-                for link in (me.START, me.FLIP, me.TAKEN):
-                    if islots[slot, column + link] >= 0:
-                        islots[slot, column + link] = numbered[islots[slot, column + link]]
                 stack = view[track[each_track, FIRST_VIEW] + each_view, STACK]
-                if stack >= 0 and islots[slot, column + me.FLIP] >= 0:
-                    first, flip = islots[slot, column + me.START], islots[slot, column + me.FLIP]
-                    pn.pile(first, flip, me.HELD + (stack + 1) * width, nodes, inodes, width)
+                if stack >= 0:
+                    first, flip = islots[slot, column + me.START], islots[slot, pn.links_of(stack, places.live) + me.FLIP]
+                    base, mask = islots[slot, me.BASE], islots[slot, me.MASK]
+                    pn.pile(first, flip, base, mask, me.HELD + (stack + 1) * width, nodes, width)
 
 
 @compiled
-def fits(places, tracks, width, words, starts, lengths):
-    """Whether each customer's words are as many as their counts say."""
+def fits(places, track, view, events, width, words, starts, lengths):
+    """Whether each customer's words are as many as their counts say, and point nowhere but to what is there."""
     for each in range(len(starts)):
-        at, end = starts[each], starts[each] + lengths[each]
-        row = at + HEADER
-        if end < row + places.row or words[row + me.WAITING] < 0:
+        at, end = starts[each] + HEADER + places.row, starts[each] + lengths[each]
+        waiting = words[at - me.WAITING] if places.edges > 0 and at <= end else 0
+        if at > end or waiting < 0:
             return False
-        at, nodes = row + places.row + words[row + me.WAITING] * (places.wait - 1), 0
-        for track in range(tracks):
-            if words[row + me.TRACKS + track * me.TRACK_SIZE] < 0:
+        row, nodes = at - places.row, 0
+        for _ in range(waiting):
+            if at + places.wait - 1 > end or not 0 <= words[at + me.CODE] < events:
+                return False
+            at += places.wait - 1
+        for each_track in range(len(track)):
+            if words[row + me.TRACKS + each_track * me.TRACK_SIZE] < 0:
                 continue
             if at + places.slot > end:
                 return False
-            count = words[at + me.COUNT]
+            count = words[at + me.END]
+            if words[at + me.HEAD] != 0 or words[at + me.BASE] != 0 or words[at + me.MASK] != me.NOWHERE or count < 0:
+                return False
+            for each_view in range(track[each_track, VIEWS]):
+                start = words[at + me.VIEWS + each_view * me.VIEW_SIZE + me.START]
+                stack = view[track[each_track, FIRST_VIEW] + each_view, STACK]
+                if stack < 0:
+                    flip = taken = count
+                else:
+                    links = at + pn.links_of(stack, places.live)
+                    flip, taken = words[links + me.FLIP], words[links + me.TAKEN]
+                if not 0 <= start <= flip <= taken <= count:
+                    return False
             at += places.slot
             nodes += count
             for _ in range(count):
@@ -227,10 +248,12 @@ def words_of(plan: Plan, places: Layout, packed: Sequence[bytes]) -> tuple[Words
                 f"a customer's state was kept for the features {each[WORD : 2 * WORD].hex()}, the running ones are"
                 f" {plan.fingerprint.hex()}; replay the archive into empty streams, or go back to the definitions that wrote it"
             )
-    lengths = np.fromiter(map(len, packed), np.int64, len(packed))
+    arrays, lengths = plan.arrays, np.fromiter(map(len, packed), np.int64, len(packed))
     whole = b"".join(packed)
     words = np.frombuffer(whole[: len(whole) // WORD * WORD], np.int64)
     starts = (np.cumsum(lengths) - lengths) // WORD
-    if (lengths % WORD).any() or not fits(places, len(plan.arrays.track), plan.arrays.width, words, starts, lengths // WORD):
+    if (lengths % WORD).any() or not fits(
+        places, arrays.track, arrays.views, len(plan.event_names), arrays.width, words, starts, lengths // WORD
+    ):
         raise UnreadablePayload("a customer's state is damaged: it is shorter or longer than it says; replay the archive")
     return words, starts

@@ -12,9 +12,11 @@ import pyarrow as pa
 import storey
 
 from churnstream.codecs import ARROW, decode_batch, encode_batch
+from churnstream.graph.desk import Desk
 from churnstream.graph.engine import Applied, WindowEngine
 from churnstream.graph.work import Work
 from churnstream.records import Record
+from churnstream.streams.delivery import places_in_record
 from churnstream.topology import FEATURES, SERVING
 from churnstream.usecases.case import EVENT_TIME, KEY, spell
 
@@ -36,27 +38,28 @@ class UpdateFeatures(storey.Flow):
     def __init__(self, states: bool = True, **kwargs: Any):
         super().__init__(**{**kwargs, "full_event": True})
         self._states = states
+        self._desk = Desk()
         self._engines: dict[int, tuple[WindowEngine, int]] = {}  # shard -> its engine, and the offset that it waits for
 
     async def _do(self, event: Any) -> Any:
         if event is storey.flow._termination_obj:  # a flush as well, after which what is durable is still what is here
             return await self._do_downstream(event)
         work: Work = event.work
-        work.done.add_done_callback(lambda done: self._forget_if_failed(work.shard, done))
+        work.done.add_done_callback(lambda done: self._forget_if_failed(work, done))
         event.body = (event.body, self._engine(work).apply(event.body, self._states))
         return await self._do_downstream(event)
 
     def _engine(self, work: Work) -> WindowEngine:
         engine, waits_for = self._engines.get(work.shard, (None, -1))
-        if engine is None or work.offset != waits_for:
-            engine = WindowEngine(work.case)
+        if engine is None or work.aside or work.offset != waits_for:
+            engine = WindowEngine(work.case, self._desk)
             engine.restore(work.stored(FEATURES))
         self._engines[work.shard] = engine, work.offset + 1
         return engine
 
-    def _forget_if_failed(self, shard: int, done: Any) -> None:
-        if done.cancelled() or done.exception() is not None:
-            self._engines.pop(shard, None)
+    def _forget_if_failed(self, work: Work, done: Any) -> None:
+        if work.aside or done.cancelled() or done.exception() is not None:
+            self._engines.pop(work.shard, None)
 
 
 class DeliverFeatures(storey.Flow):
@@ -121,5 +124,5 @@ def vector_batch(batch: pa.RecordBatch, applied: Applied, work: Work) -> pa.Reco
     }
     columns |= {name: pa.array(applied.vectors[:, place]) for place, name in enumerate(work.case.features.names)}
     columns["origin_offset"] = pa.array(np.full(len(rows), work.offset, np.int64))
-    columns["origin_row"] = rows.cast(pa.int32())
+    columns["origin_row"] = pa.array(places_in_record(applied.emitted, work.left_out).astype(np.int32))
     return pa.RecordBatch.from_pydict(columns)

@@ -39,7 +39,7 @@ def _compile(function: Callable[..., Any], **options: Any) -> Any:
 
 
 class Table(types.Type):
-    """The type of a table of int8, int64 or float64."""
+    """The type of a table of bytes, int64 or float64."""
 
     def __init__(self, dtype: Any, ndim: int):
         self.dtype = dtype
@@ -99,6 +99,19 @@ def _place(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
     if source.ndim == 2:
         row = builder.add(builder.mul(row, held.width), column)
     return builder.gep(held.data, [row])
+
+
+@_intrinsic
+def word_at(_: Any, source: Any, place: Any) -> Any:
+    """Eight bytes of a table of bytes as a uint64, the first one lowest; they need not be aligned, but must be there."""
+
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        held = cgutils.create_struct_proxy(source)(context, builder, arguments[0])
+        place = context.cast(builder, arguments[1], signature.args[1], types.intp)
+        at = builder.bitcast(builder.gep(held.data, [place]), context.get_value_type(types.uint64).as_pointer())
+        return builder.load(at, align=1)
+
+    return types.uint64(source, place), codegen
 
 
 @overload(operator.getitem)

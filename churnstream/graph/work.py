@@ -13,7 +13,11 @@ from churnstream.usecases.case import UseCase
 
 @dataclass(slots=True)
 class Work:
-    """One record on its way. ``stored(table)`` reads what the record's shard held when this worker began."""
+    """One record on its way. ``stored(table)`` reads what the record's shard held when this worker began.
+
+    ``aside`` when it does not come from the stream that the function reads, but was handed back to it. ``left_out`` are the rows
+    of the record that the batch is without: their numbers in it, in order.
+    """
 
     case: UseCase
     unit: Unit
@@ -21,6 +25,8 @@ class Work:
     offset: int
     stored: Callable[[str], Iterable[tuple[str, bytes]]]
     done: "asyncio.Future[dict[str, Any]]"
+    left_out: tuple[int, ...] = ()
+    aside: bool = False
 
 
 async def send_through(flow: Callable[[], Any], event: Any, work: Work) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from churnstream.local.nursery import CALM
 EXIT_REPORT_S = 2.0  # how long to wait for an exit code after a worker has hung up
 NURSERY_START_S = 120.0
 ATTEMPTS = 2  # to fork, before a worker is started afresh
+NURSERY_TRIES = 3  # that may end before they are ready, in a row, until workers are not forked any more
 
 
 class Process:
@@ -151,6 +152,7 @@ class NurseryBirths:
         self._line: socket.socket | None = None
         self._nursery: asyncio.subprocess.Process | None = None
         self._ready: asyncio.Future[bool] | None = None
+        self._failed = 0  # nurseries in a row that were never ready
         self._born: asyncio.Future[int] | None = None
         self._processes: dict[int, Process] = {}
         self._early: dict[int, int] = {}
@@ -244,6 +246,7 @@ class NurseryBirths:
                 break
             message = json.loads(text)
             if "ready" in message:
+                self._failed = 0
                 ready.set_result(True)
             elif "unsafe" in message:
                 self._warn(f"a library started threads ({message['unsafe']}); workers are not forked but started afresh")
@@ -265,6 +268,10 @@ class NurseryBirths:
         if not ready.done():
             self._warn("the nursery did not start; workers are started afresh, which takes seconds each")
             ready.set_result(False)
+            self._failed += 1
+            if self._failed < NURSERY_TRIES:
+                line.close()
+                self._line = None  # it may have been killed, which says nothing of the next
         elif ready.result():
             line.close()
             self._line = None  # the next start opens another

@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from churnstream import failpoints
 from churnstream.errors import NotDrained, PlatformFailed, UnknownFunction
 from churnstream.local.home import Home
+from churnstream.local.logs import FORMAT
 
 START_S = 30.0
 DEPLOY_S = 300.0
@@ -37,7 +39,7 @@ class SupervisorClient:
         """True while a supervisor serves the home."""
         if not self.home.supervisor_lock.exists():
             return False
-        handle = os.open(self.home.supervisor_lock, os.O_RDWR)
+        handle = os.open(self.home.supervisor_lock, os.O_RDONLY)  # a home that cannot be written can be looked at
         try:
             fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
             return False
@@ -147,7 +149,8 @@ class SupervisorClient:
 
     def _start(self) -> None:
         command = [sys.executable, "-m", "churnstream.local.supervisor", "--home", str(self.home.root), "--detach"]
-        environment = {name: given for name, given in os.environ.items() if not name.startswith(OURS)}
+        kept = (failpoints.VARIABLE, FORMAT)  # said for the whole platform by whoever starts it
+        environment = {name: given for name, given in os.environ.items() if name in kept or not name.startswith(OURS)}
         environment |= requests_environment(self.home, environment)
         done = subprocess.run(
             command,

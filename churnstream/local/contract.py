@@ -1,11 +1,12 @@
 """Nuclio's contract with a Python function: its module, its handler, and what it may return."""
 
+import asyncio
 import base64
 import importlib
 import inspect
 import linecache
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -16,7 +17,7 @@ import nuclio_sdk.json_encoder
 from nuclio.build import mlrun_footer
 from nuclio_sdk.response import SINGLE_RESPONSE
 
-from churnstream.errors import InvalidFunction
+from churnstream.errors import EmptyAnswer, HandlerGaveUp, InvalidFunction
 
 _encode = nuclio_sdk.json_encoder.Encoder().encode
 
@@ -98,20 +99,49 @@ class Handler:
                 await started
 
     async def call(self, event: Any) -> Answer:
-        """The handler's answer; what it raises is raised."""
-        output = self._handle(self._context, event)
-        if inspect.iscoroutine(output):
-            output = await output
-        return await to_answer(output)
+        """The handler's answer; what it raises is raised, and what would end the process is raised as HandlerGaveUp."""
+        try:
+            output = self._handle(self._context, event)
+            if isinstance(output, Coroutine):
+                output = await output
+            return await to_answer(output)
+        except Exception:
+            raise
+        except BaseException as cause:
+            task = asyncio.current_task()
+            if isinstance(cause, asyncio.CancelledError) and task is not None and task.cancelling():
+                raise  # it is the call that was cancelled
+            raise HandlerGaveUp(f"the handler raised {type(cause).__name__}: {cause}") from cause
 
 
 async def to_answer(output: Any) -> Answer:
-    """A handler's return value as Nuclio's own wrapper understands it."""
+    """A handler's return value as Nuclio's own wrapper understands it.
+
+    A list stands for the answers to a batch of events, of which a single event gets the first. Raises EmptyAnswer.
+    """
+    if type(output) is list:
+        if not output:
+            raise EmptyAnswer("the handler returned an empty list, which is no answer on a cluster either; return a dict or text")
+        output = output[0]
+    plain = _plain(output)
+    if plain is not None:
+        return plain
     if nuclio_sdk.Response.get_handler_output_type(output) == SINGLE_RESPONSE:
         return _to_answer(nuclio_sdk.Response.from_entrypoint_output(_encode, output))
     chunks = nuclio_sdk.Response.from_entrypoint_output_async(_encode, output)
     first = _to_answer(await anext(chunks, nuclio_sdk.Response.empty_response()))
     return Answer(first.status, first.body, first.content_type, first.headers, _decoded(chunks))
+
+
+def _plain(output: Any) -> Answer | None:
+    """The answer that most handlers give, text or bytes, without the detour by way of the SDK, which makes base64 of bytes."""
+    status, content_type, body = 200, "text/plain", output
+    headers: Mapping[str, str] = {}
+    if type(output) is nuclio_sdk.Response:
+        status, content_type, headers, body = int(output.status_code), output.content_type, output.headers or {}, output.body
+    if type(body) is str:
+        return Answer(status, body.encode(), content_type, headers)
+    return Answer(status, body, content_type, headers) if type(body) is bytes else None
 
 
 def _to_answer(response: Mapping[str, Any]) -> Answer:
@@ -123,13 +153,6 @@ def _to_answer(response: Mapping[str, Any]) -> Answer:
 async def _decoded(chunks: AsyncIterator[str]) -> AsyncIterator[bytes]:
     async for chunk in chunks:
         yield base64.b64decode(chunk)
-
-
-def decode_body(body: bytes, content_type: str) -> Any:
-    """The body as a handler gets it: read when it is declared as JSON and is JSON, else the bytes."""
-    if content_type == "application/json":
-        return nuclio_sdk.event._EventDeserializer._try_deserialize_json(body)
-    return body
 
 
 def reload_settings() -> None:

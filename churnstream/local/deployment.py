@@ -9,9 +9,11 @@ from datetime import timedelta
 from typing import Any
 
 from churnstream.errors import InvalidFunction, PlatformFailed
+from churnstream.failpoints import reach
 from churnstream.local.births import Births, Process
 from churnstream.local.home import Home
 from churnstream.local.orders import DRAIN, DRAINED, HOLD, LATE, MESSAGE, REPORT
+from churnstream.local.progress import Rates
 from churnstream.local.replica import BUILDING, ERROR, READY, STOPPED, Replica
 from churnstream.local.server import BACKLOG
 from churnstream.local.sharing import Order, Sharing
@@ -45,6 +47,7 @@ class Deployment:
         self._stopped = False
         self._failure = ""
         self._report = NOTHING
+        self._rates = Rates()
 
     @property
     def state(self) -> str:
@@ -93,6 +96,7 @@ class Deployment:
         self._listener = _listen(self.specification.port)
         self.specification = self.specification.at(self._listener.getsockname()[1])
         self.specification.save(self._home)
+        reach("deploy.before-start")
         try:
             workers = self.specification.workers
             await self._hire(range(workers), forgiving)
@@ -108,6 +112,7 @@ class Deployment:
         self._sharing_begun = True
         self._order()
         await self._shared(SHARE_S)
+        reach("deploy.before-answer")
 
     async def scale(self, workers: int) -> None:
         """Serve with so many workers from now on, also after a restart of the platform; those that stay go on meanwhile.
@@ -124,12 +129,20 @@ class Deployment:
         await self._shared(SHARE_S)
 
     async def report(self) -> dict[str, Any]:
-        """What a worker says of the function's streams; the last that was known when none answers."""
-        for replica in self._awake():
-            answered = await replica.ask(REPORT, ASK_S)
-            if answered and "streams" in answered:
-                self._report = answered
-                break
+        """What a worker says of the function's streams, with the troubles of all; the last that was known when none answers."""
+        answers = await asyncio.gather(*(replica.ask(REPORT, ASK_S) for replica in self._awake()))
+        told = [each["streams"] for each in answers if each and "streams" in each]
+        if told:
+            troubles: dict[str, list[str]] = {}
+            for stream in (each for streams in told for each in streams):
+                troubles.setdefault(stream["stream"], []).extend(stream["trouble"])
+            now = asyncio.get_running_loop().time()
+            self._report = {
+                "streams": [
+                    each | {"trouble": list(dict.fromkeys(troubles[each["stream"]])), "rows_per_s": self._rates.look(each, now)}
+                    for each in told[0]
+                ]
+            }
         return self._report
 
     async def drain(self, deadline: timedelta) -> str | None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
@@ -9,7 +10,10 @@ from typing import Any
 import nuclio_sdk
 
 from churnstream.errors import NotDrained
+from churnstream.failpoints import reach
 from churnstream.local.contract import Answer, Handler, handler_name, load_module
+from churnstream.local.logs import stand_at
+from churnstream.local.metrics import Meter
 from churnstream.local.pump import Clock
 from churnstream.local.shards import Shards, Streams
 from churnstream.local.triggers import EMBEDDED, Triggers, read_triggers
@@ -21,13 +25,18 @@ DRAIN_LOOK_S = 0.005
 class RunningFunction:
     """One worker of a function, ``number`` among its workers. Created inside the event loop; ``start`` once, ``stop`` once."""
 
-    def __init__(self, function: Mapping[str, Any], streams: Streams, log: logging.Logger, number: int = 0):
+    def __init__(
+        self, function: Mapping[str, Any], streams: Streams, log: logging.Logger, number: int = 0, meter: Meter | None = None
+    ):
         self.triggers: Triggers = read_triggers(function)
         self.shards: Shards | None = None
         """Those of its streams, from ``start`` on; None when it reads none."""
         self._name: str = function["metadata"]["name"]
         self._streams = streams
         self._log = log
+        self._meter = meter
+        self._begun = self._stopped = False
+        self._draining = 0
         self._turnstile = Turnstile()
         self._platform = nuclio_sdk.Platform(
             "local",
@@ -40,7 +49,7 @@ class RunningFunction:
         context = nuclio_sdk.Context(
             nuclio_sdk.Logger(log.getEffectiveLevel(), name=log.name),
             self._platform,
-            number,
+            str(number),  # text, as Nuclio's worker says it
             self._trigger(function),
         )
         self._handler = Handler(load_module(function), handler_name(function), context)
@@ -48,6 +57,7 @@ class RunningFunction:
     async def start(self, alone: bool = True) -> None:
         """Run ``init_context``; whatever that raises is raised. ``alone``, it then reads every shard and keeps the clocks."""
         await self._handler.begin()
+        self._begun = True
         if self.triggers.streams:
             self.shards = Shards(self._name, self.triggers.streams, self._streams, self.call, self._flush, self._log)
         if alone:
@@ -73,7 +83,27 @@ class RunningFunction:
     async def call(self, event: Any) -> Answer:
         """Hand one event to the function, unless it is flushing: then afterwards."""
         async with self._turnstile.passing():
-            return await self._handler.call(event)
+            if event.trigger.kind not in ("http", "cron"):
+                stand_at(event.topic, event.shard_id, event.offset)
+            if self._meter is None:
+                return await self._handler.call(event)
+            began, failed = time.perf_counter(), True
+            try:
+                answer = await self._handler.call(event)
+                failed = answer.status >= 400
+            finally:
+                self._meter.handled(event, time.perf_counter() - began, failed)
+            return answer
+
+    def why_not_ready(self) -> str:
+        """Nothing while the function takes what comes; otherwise a sentence."""
+        if self._stopped:
+            return f"{self._name} is stopping."
+        if not self._begun:
+            return f"{self._name} is starting: its init_context has not returned."
+        if self._clock_broke.done() or (self.shards is not None and self.shards.broken.done()):
+            return f"{self._name} has failed and is started again."
+        return f"{self._name} is draining." if self._draining else ""
 
     async def failed(self) -> None:
         """Returns never, but raises what broke a pump or a clock; this must never happen."""
@@ -88,6 +118,7 @@ class RunningFunction:
         Raises NotDrained when the deadline passes first; the function goes on reading.
         """
         ends = self.shards.ends() if self.shards else {}
+        self._draining += 1
         try:
             async with asyncio.timeout(deadline.total_seconds()):
                 while self.shards is not None and self.shards.behind(ends):
@@ -100,6 +131,8 @@ class RunningFunction:
                 if behind
                 else f"{self._name} did not flush what it holds within {deadline.total_seconds():g} s"
             ) from cause
+        finally:
+            self._draining -= 1
         positions = {each["stream"]: each["positions"] for each in self.report()["streams"]}
         return {"drained": True, "positions": positions}
 
@@ -109,6 +142,7 @@ class RunningFunction:
 
     async def stop(self) -> None:
         """Take nothing more, finish what is at work, flush, tell the function that it ends, and give up its shards."""
+        self._stopped = True
         await self._stop_clocks()
         if self.shards is not None:
             await self.shards.stop()
@@ -147,6 +181,7 @@ class RunningFunction:
     async def _acknowledge(self, message: Mapping[str, Any]) -> None:
         place = message["attributes"]
         stream, shard = place["topic"], place["partition"]
+        reach("stream.before-acknowledge")
         if self.shards is None or not self.shards.acknowledge(stream, shard, place["offset"]):
             self._log.warning("an acknowledgement for %s, shard %s was ignored: this worker does not read it", stream, shard)
 

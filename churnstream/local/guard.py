@@ -1,42 +1,104 @@
-"""Who may enter: every door of a home asks for its token."""
+"""Who may enter: every door of a home asks for a token, and a token opens the doors of its scope."""
 
 import base64
 import binascii
 import hmac
 import json
+import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from typing import Any
+
+from churnstream.errors import InvalidSetting
+from churnstream.local.home import Home
+from churnstream.local.scopes import OPENS, SCOPES, Scope, opens
 
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 RawHeaders = Iterable[tuple[bytes, bytes]]
 
-UNAUTHORISED = "This door needs the home's token: 'Authorization: Bearer <token>'; `churnstream token` prints it."
+LOOK_S = 1.0  # for so long a token that was replaced still opens
+UNAUTHORISED = "This door needs a token of the home: 'Authorization: Bearer <token>'; `churnstream token` prints it."
 
 
 class Guard:
-    """Compares a request's token with the home's, in a time that does not tell how much of it was right."""
+    """Compares a request's token with those of ``home``, in a time that does not tell how much of it was right, or which it was.
 
-    def __init__(self, token: str):
-        self._token = token.encode()
+    A token that is made or replaced while the guard stands there counts as soon as it is shown.
+    """
 
-    def admits(self, headers: RawHeaders) -> bool:
-        """True for ``Bearer <token>``, and for Basic with the token as password, whatever the login."""
-        for name, value in headers:
-            if name == b"authorization":
-                scheme, _, given = value.strip().partition(b" ")
-                if scheme.lower() == b"bearer":
-                    return hmac.compare_digest(given.strip(), self._token)
-                if scheme.lower() == b"basic":
-                    return hmac.compare_digest(_password(given.strip()), self._token)
-        return False
+    def __init__(self, home: Home, clock: Callable[[], float] = time.monotonic):
+        self._home, self._clock = home, clock
+        self._files = {scope: home.token_of(scope) for scope in SCOPES}
+        self._seen: dict[Scope, int] = {}
+        self._tokens: dict[Scope, bytes] = {}
+        self._read()
+
+    def scope_of(self, headers: RawHeaders) -> Scope | None:
+        """What the token opens: ``Bearer <token>``, or Basic with the token as password, whatever the login. None: nothing."""
+        given = _given(headers)
+        if given is None:
+            return None
+        if self._clock() - self._looked > LOOK_S:
+            self._read()
+        held = self._held_by(given)
+        if held is None:  # it may have been made since
+            self._read()
+            held = self._held_by(given)
+        return held
+
+    def _held_by(self, given: bytes) -> Scope | None:
+        held: Scope | None = None
+        for scope, token in self._tokens.items():  # all of them, always
+            if hmac.compare_digest(given, token):
+                held = scope
+        return held
+
+    def _read(self) -> None:
+        self._looked = self._clock()
+        for scope, path in self._files.items():
+            try:
+                changed = path.stat().st_mtime_ns
+                if self._seen.get(scope) != changed:
+                    self._tokens[scope] = self._home.token(scope).encode()
+                    self._seen[scope] = changed
+            except (OSError, InvalidSetting):
+                self._tokens.pop(scope, None)
+                self._seen.pop(scope, None)
+        self._tokens = {scope: token for scope, token in self._tokens.items() if token}  # an empty file opens nothing
 
 
-def _password(credentials: bytes) -> bytes:
+async def turned_away(guard: Guard, asked: Scope, headers: RawHeaders, send: Send) -> int:
+    """0 when the request may go on; otherwise it is answered: 401 without a token of the home, 403 with one of another scope."""
+    held = guard.scope_of(headers)
+    if held is None:
+        return await answer(send, 401, UNAUTHORISED.encode(), headers={"www-authenticate": 'Bearer realm="churnstream"'})
+    if not opens(held, asked):
+        return await answer(send, 403, wrong_scope(held, asked).encode())
+    return 0
+
+
+def wrong_scope(held: Scope, asked: Scope) -> str:
+    """What the holder of the wrong token is told."""
+    command = "churnstream token" if asked == "operate" else f"churnstream token --scope {asked}"
+    return f"This token is for {held} and opens {OPENS[held]}; this door asks for {asked}: `{command}` prints that one."
+
+
+def _given(headers: RawHeaders) -> bytes | None:
+    for name, value in headers:
+        if name == b"authorization":
+            scheme, _, given = value.strip().partition(b" ")
+            if scheme.lower() == b"bearer":
+                return given.strip()
+            if scheme.lower() == b"basic":
+                return _password(given.strip())
+    return None
+
+
+def _password(credentials: bytes) -> bytes | None:
     try:
         return base64.b64decode(credentials, validate=True).partition(b":")[2]
     except binascii.Error:
-        return b""
+        return None
 
 
 async def answer(
@@ -45,25 +107,29 @@ async def answer(
     body: bytes,
     content_type: str = "text/plain",
     headers: Mapping[str, str] | None = None,
-) -> None:
-    """Send one whole response."""
-    await begin(send, status, content_type, {**(headers or {}), "content-length": str(len(body))})
+) -> int:
+    """Send one whole response; returns its status."""
+    if headers:
+        await begin(send, status, content_type, {**headers, "content-length": str(len(body))})
+    else:
+        raw = [(b"content-type", content_type.encode("latin-1")), (b"content-length", b"%d" % len(body))]
+        await send({"type": "http.response.start", "status": status, "headers": raw})
     await send({"type": "http.response.body", "body": body})
+    return status
 
 
 async def begin(send: Send, status: int, content_type: str, headers: Mapping[str, str]) -> None:
     """Send a response's status and headers; the caller sends its body."""
     given = {name.lower(): value for name, value in headers.items()}
     raw = [(b"content-type", content_type.encode("latin-1"))]
-    raw += [(name.encode("latin-1"), str(value).encode("latin-1")) for name, value in given.items() if name != "content-type"]
+    raw += [(name.encode(), _on_one_line(value).encode()) for name, value in given.items() if name != "content-type"]
     await send({"type": "http.response.start", "status": status, "headers": raw})
 
 
-async def answer_json(send: Send, status: int, body: object) -> None:
-    """Send ``body`` as JSON."""
-    await answer(send, status, json.dumps(body).encode(), "application/json")
+def _on_one_line(value: object) -> str:
+    return str(value).replace("\r", " ").replace("\n", " ")  # as Nuclio does: a second line would be a header of its own
 
 
-async def refuse(send: Send) -> None:
-    """Send 401, and how to come in."""
-    await answer(send, 401, UNAUTHORISED.encode(), headers={"www-authenticate": 'Bearer realm="churnstream"'})
+async def answer_json(send: Send, status: int, body: object) -> int:
+    """Send ``body`` as JSON; returns the status."""
+    return await answer(send, status, json.dumps(body).encode(), "application/json")

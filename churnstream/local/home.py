@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from churnstream.errors import InvalidSetting
+from churnstream.local.scopes import Scope
 
 FOLDER = ".churnstream"
 LOGIN = "churnstream"
@@ -37,7 +38,11 @@ class Home:
 
     @property
     def token_file(self) -> Path:
-        return self.root / "token"
+        return self.token_of("operate")
+
+    def token_of(self, scope: Scope) -> Path:
+        """Where the token of ``scope`` lies; the operator's is simply called ``token``."""
+        return self.root / ("token" if scope == "operate" else f"token-{scope}")
 
     @property
     def netrc_file(self) -> Path:
@@ -81,20 +86,43 @@ class Home:
         return self.artifact_root / _named(project)
 
     def ensure(self) -> None:
-        """Create what is missing: the folder, the token and the netrc, readable by their owner only."""
-        self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if not self.token_file.exists():
-            _write_once(self.token_file, secrets.token_urlsafe(32))
-        netrc = f"machine 127.0.0.1 login {LOGIN} password {self.token()}\n"
-        if not self.netrc_file.exists() or self.netrc_file.read_text() != netrc:
-            write_private(self.netrc_file, netrc)
+        """Create what is missing: the folder, the operator's token and the netrc, readable by their owner only.
 
-    def token(self) -> str:
-        """The secret that every request to this home carries; raises InvalidSetting before ``ensure``."""
+        Raises InvalidSetting for a place that cannot be written.
+        """
         try:
-            return self.token_file.read_text().strip()
+            self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+            if not os.access(self.root, os.W_OK):
+                raise PermissionError("it is read-only")
+            if not self.token_file.exists():
+                _write_once(self.token_file, secrets.token_urlsafe(32))
+            netrc = f"machine 127.0.0.1 login {LOGIN} password {self.token()}\n"
+            if not self.netrc_file.exists() or self.netrc_file.read_text() != netrc:
+                write_private(self.netrc_file, netrc)
+        except OSError as cause:
+            raise InvalidSetting(
+                f"the home {self.root} cannot be written ({cause}); make room or allow it, or name another with CHURNSTREAM_HOME"
+            ) from cause
+
+    def token(self, scope: Scope = "operate") -> str:
+        """The secret of ``scope``; raises InvalidSetting while there is none: before ``ensure``, or before ``issue``."""
+        try:
+            return self.token_of(scope).read_text().strip()
         except FileNotFoundError as cause:
-            raise InvalidSetting(f"{self.root} is no home yet; `churnstream up` makes it one") from cause
+            how = "`churnstream up` makes it one" if scope == "operate" else f"`churnstream token --scope {scope}` makes one"
+            what = "is no home yet" if scope == "operate" else f"has no token for {scope} yet"
+            raise InvalidSetting(f"{self.root} {what}; {how}") from cause
+
+    def issue(self, scope: Scope, rotate: bool = False) -> str:
+        """The secret of ``scope``, made when there is none; ``rotate`` replaces it, and closes what the old one opened."""
+        self.ensure()
+        path = self.token_of(scope)
+        if rotate:
+            write_private(path, secrets.token_urlsafe(32))
+            self.ensure()  # the netrc holds the operator's
+        elif not path.exists():
+            _write_once(path, secrets.token_urlsafe(32))
+        return self.token(scope)
 
 
 def write_private(path: Path, text: str) -> None:

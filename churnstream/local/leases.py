@@ -6,6 +6,7 @@ from typing import Protocol
 
 from churnstream import wiring
 from churnstream.journal import Journal, Lease
+from churnstream.local.retention import begin_where_streams_begin
 from churnstream.settings import Settings
 
 LOCK_WAIT_S = 1.0  # for a writer to finish; one that was stopped in the middle never does
@@ -47,6 +48,7 @@ class JournalLeases:
     def take(self, shard: int, epoch: int) -> None:
         with closing(self._write(shard)) as journal:
             journal.take(Lease(epoch, f"process {os.getpid()}"))
+            begin_where_streams_begin(journal, self._function, shard, self._settings)
 
     def give_up(self, shard: int) -> None:
         with closing(self._write(shard)) as journal:

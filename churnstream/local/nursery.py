@@ -82,7 +82,10 @@ class Nursery:
                 self._ended.recv(4096)
                 self._reap()
             if self._line in ready:
-                text, handles, _, _ = socket.recv_fds(self._line, LARGEST_MESSAGE, HANDLES)
+                try:
+                    text, handles, _, _ = socket.recv_fds(self._line, LARGEST_MESSAGE, HANDLES)
+                except ConnectionError:
+                    return  # the supervisor was killed with a message of ours unread
                 if not text:
                     return
                 self._fork(json.loads(text), handles)

@@ -3,29 +3,32 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
 from typing import Any
 
-import nuclio_sdk
-
-from churnstream.local.contract import Answer, decode_body
+from churnstream.failpoints import reach
+from churnstream.local import courier
+from churnstream.local.contract import Answer
+from churnstream.local.courier import Courier, Stopped
 from churnstream.local.doorbell import doorbell
-from churnstream.local.triggers import EMBEDDED, CronTrigger, StreamTrigger
+from churnstream.local.events import record_event, tick_event
+from churnstream.local.refusals import Refusals
+from churnstream.local.triggers import CronTrigger, StreamTrigger
 from churnstream.records import Delivered
 from churnstream.streams.base import Positions, StreamReader, Traced
+from churnstream.streams.delivery import Delivery
 
 Call = Callable[[Any], Awaitable[Answer]]
+Flush = Callable[[], Awaitable[None]]
 
-FIRST_RETRY_S = 0.1
-LAST_RETRY_S = 5.0
-
-
-class Refused(Exception):
-    """A handler answered with a status that means failure."""
+NO_ACK = "x-nuclio-stream-no-ack"  # the header that ``Response.ensure_no_ack`` sets
 
 
 class ShardPump:
-    """Hands every record of a shard to the function, in order, each until it succeeds; skips none."""
+    """Hands every record of a shard to the function, in order, each until it is through; skips none.
+
+    Through is what was applied, and what cannot be and is in the dead letters (``local/courier.py``); without ``refusals``
+    nothing is passed that was not applied. ``flush`` lets the function write down what it holds back.
+    """
 
     def __init__(
         self,
@@ -35,6 +38,8 @@ class ShardPump:
         positions: Positions,
         call: Call,
         log: logging.Logger,
+        refusals: Refusals | None = None,
+        flush: Flush | None = None,
     ):
         self._trigger = trigger
         self._shard = shard
@@ -42,7 +47,10 @@ class ShardPump:
         self._positions = positions
         self._call = call
         self._log = log
+        self._flush = flush
         self._stopping = asyncio.Event()
+        self._courier = Courier(self._place(), self._hand_over, refusals, trigger.explicit, self._is_next, self._stopping, log)
+        self._unread = ""
         self._bell: asyncio.Event | None = None
         self.next_offset = positions.get(trigger.stream, shard)
 
@@ -52,6 +60,11 @@ class ShardPump:
         if self._bell is not None:
             self._bell.set()
 
+    @property
+    def trouble(self) -> str:
+        """Why nothing moves, in a sentence; empty while it does."""
+        return self._unread or self._courier.trouble
+
     async def run(self) -> None:
         """Pump until stopped."""
         trace = self._reader.trace(self._shard) if isinstance(self._reader, Traced) else None
@@ -60,7 +73,11 @@ class ShardPump:
                 self._bell.clear()  # before the look: what is appended after it rings again
                 records = await self._read()
                 for record in records:
-                    await self._deliver(record)
+                    try:
+                        await self._courier.deliver(record)
+                    except Stopped:
+                        return
+                    self.next_offset = record.offset + 1
                     if self._stopping.is_set():
                         return
                     await asyncio.sleep(0)  # a synchronous handler leaves no other chance to answer HTTP
@@ -68,44 +85,39 @@ class ShardPump:
                     await self._bell.wait()
 
     async def _read(self) -> list[Delivered]:
-        delay = FIRST_RETRY_S
+        delay = courier.FIRST_RETRY_S
         while not self._stopping.is_set():
             try:
-                return list(self._reader.read(self._shard, self.next_offset))
+                records = list(self._reader.read(self._shard, self.next_offset))
+                self._unread = ""
+                return records
             except Exception as cause:
-                self._log.warning("%s cannot be read (%s); trying again in %.1f s", self._place(), cause, delay)
-            await self._wait(delay)
-            delay = min(delay * 2, LAST_RETRY_S)
+                self._unread = f"{self._place()} cannot be read ({cause})"
+                self._log.warning("%s; trying again in %.1f s", self._unread, delay)
+            await courier.pause(self._stopping, delay)
+            delay = min(delay * 2, courier.LAST_RETRY_S)
         return []
 
-    async def _deliver(self, record: Delivered) -> None:
-        delay = FIRST_RETRY_S
-        while not self._stopping.is_set():
-            try:
-                answer = await self._call(to_event(record, self._trigger, self._reader.shards))
-                if answer.status >= 400:
-                    raise Refused(f"status {answer.status}: {answer.body[:200].decode(errors='replace')}")
-                self._move_past(record)
-                return
-            except Exception as cause:
-                sentence = "%s, record %d: the handler failed (%s: %s); trying again in %.1f s"
-                self._log.warning(sentence, self._place(), record.offset, type(cause).__name__, cause, delay)
-                self._log.debug("its traceback", exc_info=cause)
-            await self._wait(delay)
-            delay = min(delay * 2, LAST_RETRY_S)
+    async def _hand_over(self, record: Delivered, delivery: Delivery) -> Answer:
+        event = record_event(record, self._trigger, self._reader.shards)
+        event.delivery = delivery
+        answer = await self._call(event)
+        declined = self._trigger.declinable and answer.headers.get(NO_ACK, False) is True
+        if answer.status < 400 and not delivery.trial and not declined:
+            self._move_past(record)
+        return answer
+
+    async def _is_next(self, record: Delivered) -> bool:
+        """Whether everything before ``record`` is durable, so that the record may be passed."""
+        if self._trigger.explicit and self._flush is not None:
+            await self._flush()
+        return not self._trigger.explicit or self._positions.get(record.stream, record.shard) >= record.offset
 
     def _move_past(self, record: Delivered) -> None:
+        reach("stream.before-acknowledge")
         following = record.offset + 1
         if not self._trigger.explicit and self._positions.get(record.stream, record.shard) < following:
             self._positions.advance(record.stream, record.shard, following)
-        self.next_offset = following
-
-    async def _wait(self, seconds: float) -> None:
-        try:
-            async with asyncio.timeout(seconds):
-                await self._stopping.wait()
-        except TimeoutError:
-            return
 
     def _place(self) -> str:
         return f"{self._trigger.stream}, shard {self._shard}"
@@ -127,48 +139,9 @@ class Clock:
         while True:
             await asyncio.sleep(due - loop.time())
             try:
-                answer = await self._call(tick(self._trigger))
+                answer = await self._call(tick_event(self._trigger))
                 if answer.status >= 400:
                     self._log.warning("cron %s: the handler answered %d", self._trigger.name, answer.status)
             except Exception as cause:
                 self._log.warning("cron %s: the handler failed (%s: %s)", self._trigger.name, type(cause).__name__, cause)
             due += every * max(1, -(-(loop.time() - due) // every))
-
-
-def to_event(record: Delivered, trigger: StreamTrigger, shards: int) -> Any:
-    """A record as Nuclio's event; as there, its timestamp is UTC without saying so."""
-    content_type = record.headers.get("content-type", "")
-    return nuclio_sdk.Event(
-        body=decode_body(record.payload, content_type),
-        content_type=content_type,
-        trigger=nuclio_sdk.event.TriggerInfo(EMBEDDED, trigger.name),
-        headers=dict(record.headers),
-        _id=f"{record.stream}-{record.shard}-{record.offset}",
-        method="",
-        path="/",
-        size=len(record.payload),
-        timestamp=record.appended_at.astimezone(UTC).replace(tzinfo=None),
-        url="",
-        shard_id=record.shard,
-        num_shards=shards,
-        offset=record.offset,
-        topic=record.stream,
-    )
-
-
-def tick(trigger: CronTrigger) -> Any:
-    """A tick as Nuclio's event."""
-    return nuclio_sdk.Event(
-        body=trigger.body.encode(),
-        content_type="",
-        trigger=nuclio_sdk.event.TriggerInfo("cron", trigger.name),
-        headers={"X-Nuclio-Invoke-Trigger": "cron", **trigger.headers},
-        _id=f"{trigger.name}-{datetime.now(UTC).timestamp():.3f}",
-        method="",
-        path="/",
-        size=len(trigger.body),
-        timestamp=datetime.now(UTC).replace(tzinfo=None),
-        url="",
-        shard_id=0,
-        num_shards=0,
-    )

@@ -171,7 +171,8 @@ class Replica:
                 self._team.ready(self, message["shards"], message["newest"])
                 self.begun.set()
             elif "failed" in message:
-                failure = f"{self._name} did not start: {message['failed']}\n{message['traceback']}"
+                what = "broke" if self.state == READY else "did not start"
+                failure = f"{self._name} {what}: {message['failed']}\n{message['traceback']}"
             else:
                 self._hear(process, message)
         late.cancel()

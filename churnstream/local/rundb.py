@@ -1,60 +1,24 @@
 """MLRun without an API server: a run database in one file, put where MLRun looks for its own."""
 
-import abc
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any
 
 import mlrun
 import mlrun.db
 import mlrun.db.factory
 from dependency_injector import providers
 from mlrun.db.base import RunDBInterface
-from mlrun.db.httpdb import HTTPRunDB
 
 from churnstream.errors import NeedsCluster
 from churnstream.local.rundb_address import ADDRESS
 from churnstream.local.rundb_features import Features
 from churnstream.local.rundb_functions import Deployer
 from churnstream.local.rundb_projects import Projects
+from churnstream.local.rundb_refusals import refuse_the_rest
 from churnstream.local.rundb_runs import Runs
 from churnstream.local.rundb_store import ObjectStore
 
 __all__ = ["Deployer", "LocalRunDB", "NoDeployer", "activate", "configure_mlrun"]
-
-Database = TypeVar("Database", bound=type)
-
-INSTEAD = {
-    "submit_job": "pass local=True to run the job in this process",
-    "submit_workflow": 'pass engine="local" to run the workflow in this process',
-    "submit_pipeline": 'pass engine="local" to run the workflow in this process',
-    "remote_builder": "no image is built on one machine; install what the function needs here",
-    "get_builder_status": "no image is built on one machine; run the function with local=True",
-    "create_project_secrets": "put the secret into the environment, where mlrun.get_secret_or_env finds it",
-    "list_hub_sources": "give the function as a file or a function.yaml instead of a hub:// address",
-    "get_hub_source": "give the function as a file or a function.yaml instead of a hub:// address",
-}
-
-
-def refuse_the_rest(database: Database) -> Database:
-    """Give every call of MLRun's interface that the class lacks a refusal that names the call."""
-    for known in (HTTPRunDB, RunDBInterface):
-        for name, member in vars(known).items():
-            ours = next((vars(each)[name] for each in database.__mro__ if name in vars(each)), None)
-            missing = ours is None or ours is vars(RunDBInterface).get(name)
-            if callable(member) and missing and not name.startswith("_"):
-                setattr(database, name, _refusal(name))
-    abc.update_abstractmethods(database)
-    return database
-
-
-def _refusal(call: str) -> Callable[..., NoReturn]:
-    def refuse(self: Any, *_: Any, **__: Any) -> NoReturn:
-        raise NeedsCluster(call, INSTEAD.get(call))
-
-    refuse.__name__ = call
-    refuse.__doc__ = "Raises NeedsCluster: one machine has nothing that could serve it."
-    return refuse
 
 
 @refuse_the_rest

@@ -7,6 +7,8 @@ from typing import Any
 
 import uvicorn
 
+from churnstream.local.connection import Connection
+
 KEEP_ALIVE_S = 75
 LAST_REQUESTS_S = 5  # for requests at work when the server stops
 BACKLOG = 1024
@@ -21,7 +23,7 @@ class Server(uvicorn.Server):
             uvicorn.Config(
                 application,
                 interface="asgi3",
-                http="httptools",
+                http=Connection,
                 ws="none",
                 lifespan="off",
                 log_config=None,

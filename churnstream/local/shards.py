@@ -2,15 +2,19 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from churnstream.errors import ChurnstreamError, LeaseLost
 from churnstream.local.contract import Answer
 from churnstream.local.leases import Leases
+from churnstream.local.progress import progress
 from churnstream.local.pump import Call, ShardPump
+from churnstream.local.refusals import Refusals
 from churnstream.local.triggers import StreamTrigger
+from churnstream.records import Delivered
 from churnstream.streams.base import Positions, StreamReader
+from churnstream.streams.delivery import LeftOut
 
 Place = tuple[str, int]  # a stream's name and a shard
 
@@ -28,6 +32,10 @@ class Streams(Protocol):
 
     def open_leases(self, function: str) -> Leases:
         """Who may move its positions."""
+        ...
+
+    def open_refusals(self, function: str) -> Refusals | None:
+        """Its dead letters; None when there is no place for any."""
         ...
 
 
@@ -48,6 +56,12 @@ class Shards:
         self._call, self._flush, self._log = call, flush, log
         self._leases = streams.open_leases(function)
         self._positions = _Watched(streams.open_positions(function), self._refused)
+        refusals = streams.open_refusals(function)
+        self._refusals = None if refusals is None else _WatchedRefusals(refusals, self._refused)
+        explicit = any(trigger.explicit for trigger in self._triggers)
+        self._redriven = StreamTrigger("redriven", refusals.redriven) if refusals and refusals.redriven and not explicit else None
+        if self._redriven is not None:
+            self._triggers += (self._redriven,)
         self._readers = {trigger.stream: streams.open_stream(trigger.stream) for trigger in self._triggers}
         self.count = max((reader.shards for reader in self._readers.values()), default=0)
         self.held: dict[int, int] = {}
@@ -86,9 +100,14 @@ class Shards:
     def report(self) -> list[dict[str, Any]]:
         """For each stream trigger ``position`` (next record to apply), ``end`` and ``lag``, in records, over all shards.
 
-        ``positions`` and ``ends`` say the same shard by shard, whoever holds it.
+        ``positions`` and ``ends`` say the same shard by shard, whoever holds it. ``trouble`` says, for each shard held here that
+        does not move, why.
         """
-        return [self._report(trigger) for trigger in self._triggers]
+        told = [self._report(trigger) for trigger in self._triggers if trigger is not self._redriven]
+        if self._redriven is not None:
+            redriven = self._report(self._redriven)
+            told += [redriven] if redriven["end"] else []  # mostly nothing ever was
+        return told
 
     def acknowledge(self, stream: str, shard: int, offset: int) -> bool:
         """Move past a record; False when the shard is not held. Raises LeaseLost."""
@@ -113,18 +132,9 @@ class Shards:
         self._positions.close()
 
     def _report(self, trigger: StreamTrigger) -> dict[str, Any]:
-        reader = self._readers[trigger.stream]
-        at = [self._positions.get(trigger.stream, shard) for shard in range(reader.shards)]
-        ends = [reader.end(shard) for shard in range(reader.shards)]
-        return {
-            "trigger": trigger.name,
-            "stream": trigger.stream,
-            "position": sum(at),
-            "end": sum(ends),
-            "lag": sum(ends) - sum(at),
-            "positions": at,
-            "ends": ends,
-        }
+        told = progress(self._readers[trigger.stream], self._positions, trigger.stream)
+        waiting = [pump.trouble for (stream, _), pump in self._pumps.items() if stream == trigger.stream and pump.trouble]
+        return {"trigger": trigger.name, **told, "trouble": list(dict.fromkeys([*waiting, *told["trouble"]]))}
 
     async def _give_up(self, shards: Iterable[int]) -> None:
         leaving = {place: pump for place, pump in self._pumps.items() if place[1] in shards}
@@ -163,7 +173,14 @@ class Shards:
         for trigger in self._triggers:
             reader, place = self._readers[trigger.stream], (trigger.stream, shard)
             if shard < reader.shards:
-                pump = self._pumps[place] = ShardPump(trigger, shard, reader, self._positions, self._deliver, self._log)
+                try:
+                    pump = ShardPump(
+                        trigger, shard, reader, self._positions, self._deliver, self._log, self._refusals, self._flush
+                    )
+                except ChurnstreamError as cause:  # where to go on is not known; its report says so, and the others go on
+                    self._log.error("%s, shard %d is not read: %s", trigger.stream, shard, cause)
+                    continue
+                self._pumps[place] = pump
                 task = self._tasks[place] = asyncio.create_task(pump.run(), name=f"{trigger.stream} {shard}")
                 task.add_done_callback(self._look_at_the_end)
 
@@ -223,3 +240,18 @@ class _Watched:
 
     def close(self) -> None:
         self._positions.close()
+
+
+class _WatchedRefusals:
+    """Refusals that tell when passing a record was refused."""
+
+    def __init__(self, refusals: Refusals, refused: Callable[[int], None]):
+        self._refusals, self._refused = refusals, refused
+        self.tries, self.redriven = refusals.tries, refusals.redriven
+
+    def refuse(self, record: Delivered, letters: Sequence[LeftOut]) -> None:
+        try:
+            self._refusals.refuse(record, letters)
+        except LeaseLost:
+            self._refused(record.shard)
+            raise

@@ -25,11 +25,14 @@ from churnstream.errors import AlreadyRunning, ChurnstreamError, UnknownFunction
 from churnstream.local.births import Births, FreshInterpreters, NurseryBirths, can_fork
 from churnstream.local.control import Control
 from churnstream.local.deployment import Deployment
+from churnstream.local.guard import Guard
 from churnstream.local.home import Home, write_private
 from churnstream.local.logs import log_to_stderr, redirect_output
+from churnstream.local.metrics import counted, metrics_folder, page
 from churnstream.local.replica import STOPPED
 from churnstream.local.server import Server
 from churnstream.local.specification import Specification
+from churnstream.local.standings import Standings, states
 
 LOCK_WAIT_S = 1.0
 HOME_LOOK_S = 1.0
@@ -46,6 +49,7 @@ class Supervisor:
         self._births = births
         self._deployments: dict[tuple[str, str], Deployment] = {}
         self._changing: dict[tuple[str, str], asyncio.Lock] = {}
+        self._standings = Standings(home)
 
     async def resume(self) -> None:
         """Start what the home holds."""
@@ -98,6 +102,16 @@ class Supervisor:
             "home": str(self._home.root),
             "functions": [{**each.status(), **report} for each, report in zip(deployments, reports, strict=True)],
         }
+
+    async def metrics(self) -> bytes:
+        """Everything that there is to know, of all functions and of this platform, as Prometheus reads it."""
+        deployments = list(self._deployments.values())
+        told = states([each.status() for each in deployments], self._home)
+        return await asyncio.to_thread(self._page, [each.specification for each in deployments], told)
+
+    def _page(self, specifications: list[Specification], told: list[Any]) -> bytes:
+        folders = [metrics_folder(self._home, each.project, each.name) for each in specifications]
+        return page([*told, *counted(folders), *self._standings.of(specifications)])
 
     async def stop(self, drain: timedelta) -> list[str]:
         """Stop everything, upstream first; returns a sentence for each thing that was left unfinished."""
@@ -157,7 +171,7 @@ async def serve(home: Home, lock: int, listener: socket.socket, births: Births) 
     """Supervise ``home`` until it is told to stop, or is gone; control requests come in on ``listener``."""
     supervisor = Supervisor(home, births)
     stop = asyncio.Event()
-    control = Control(supervisor, home.token(), stop)
+    control = Control(supervisor, Guard(home), stop)
     server = Server(control.application)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -19,11 +19,15 @@ _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h)")
 
 @dataclass(frozen=True, slots=True)
 class StreamTrigger:
-    """Calls the function with each record of a stream; an ``explicit`` one moves on when told to."""
+    """Calls the function with each record of a stream; an ``explicit`` one moves on when told to.
+
+    A ``declinable`` one moves on unless an answer says that it shall not (``Response.ensure_no_ack``), or when told to.
+    """
 
     name: str
     stream: str
     explicit: bool = False
+    declinable: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +68,9 @@ def read_triggers(function: Mapping[str, Any]) -> Triggers:
             case "http":
                 http, body_limit = name, int(attributes.get("maxRequestBodySize") or BODY_LIMIT)
             case "embedded-stream":
-                explicit = trigger.get("explicitAckMode") == "explicitOnly"
-                streams.append(StreamTrigger(name, _needed(attributes, "stream", name), explicit))
+                mode = trigger.get("explicitAckMode")
+                stream = _needed(attributes, "stream", name)
+                streams.append(StreamTrigger(name, stream, mode == "explicitOnly", mode == "enable"))
             case "cron":
                 event = attributes.get("event") or {}
                 every = duration(_needed(attributes, "interval", name))

@@ -15,20 +15,24 @@ class Turnstile:
         self._empty = asyncio.Event()
         self._empty.set()
         self._closing = asyncio.Lock()
+        self._passing = _Passing(self)
 
-    @asynccontextmanager
-    async def passing(self) -> AsyncIterator[None]:
-        """Enter, waiting while it is closed."""
+    def passing(self) -> "_Passing":
+        """``async with turnstile.passing():`` enters, waiting while it is closed, and leaves."""
+        return self._passing
+
+    async def enter(self) -> None:
+        """Enter, waiting while it is closed; whoever has entered leaves."""
         while not self._open.is_set():
             await self._open.wait()
         self._inside += 1
         self._empty.clear()
-        try:
-            yield
-        finally:
-            self._inside -= 1
-            if not self._inside:
-                self._empty.set()
+
+    def leave(self) -> None:
+        """Leave."""
+        self._inside -= 1
+        if not self._inside:
+            self._empty.set()
 
     @asynccontextmanager
     async def closed(self) -> AsyncIterator[None]:
@@ -40,3 +44,16 @@ class Turnstile:
                 yield
             finally:
                 self._open.set()
+
+
+class _Passing:
+    """Holds nothing, so that one does for every call: a generator for each would cost more than the calls it lets through."""
+
+    def __init__(self, turnstile: Turnstile):
+        self._turnstile = turnstile
+
+    async def __aenter__(self) -> None:
+        await self._turnstile.enter()
+
+    async def __aexit__(self, *failure: object) -> None:
+        self._turnstile.leave()

@@ -13,20 +13,28 @@ from pathlib import Path
 import uvloop
 
 from churnstream import wiring
+from churnstream.failpoints import reach
 from churnstream.local.channel import Channel
 from churnstream.local.contract import reload_settings
 from churnstream.local.function import RunningFunction
-from churnstream.local.gateway import Gateway
+from churnstream.local.gateway import Behind, Gateway
 from churnstream.local.guard import Guard
 from churnstream.local.home import Home
 from churnstream.local.leases import JournalLeases, Leases
-from churnstream.local.logs import authors_traceback, log_to_stderr
+from churnstream.local.limits import Limits
+from churnstream.local.logs import authors_traceback, gather_loggers, log_to_stderr
+from churnstream.local.metrics import Meter
+from churnstream.local.openapi import document
 from churnstream.local.orders import Orders
 from churnstream.local.post import Post
 from churnstream.local.pulse import beat
+from churnstream.local.refusals import Refusals, WiredRefusals
+from churnstream.local.retention import Retention, keep_sweeping
 from churnstream.local.rundb import activate, configure_mlrun
+from churnstream.local.scopes import scope_of
 from churnstream.local.server import BACKLOG, Server
 from churnstream.local.specification import Specification
+from churnstream.local.standings import Page
 from churnstream.streams.base import Positions, StreamReader
 
 LOGGER = "function"
@@ -50,6 +58,10 @@ class WiredStreams:
         """Who may move its positions."""
         return JournalLeases(function, self._settings)
 
+    def open_refusals(self, function: str) -> Refusals:
+        """Its dead letters."""
+        return WiredRefusals(function, self._settings)
+
 
 def run(specification: Specification, home: Home, post: Post) -> int:
     """Serve the function until a signal, or the supervisor's end of the line, says stop.
@@ -57,11 +69,11 @@ def run(specification: Specification, home: Home, post: Post) -> int:
     Returns the process's exit code: 0 after an orderly stop, 1 when the function did not start or broke.
     """
     faulthandler.enable()
-    enter(specification, home)
+    enter(specification, home, post.number)
     return uvloop.run(_serve(specification, home, post))
 
 
-def enter(specification: Specification, home: Home) -> None:
+def enter(specification: Specification, home: Home, number: int = 0) -> None:
     """Make this process the function's: its environment, folder, log and run database."""
     os.environ.update(
         {
@@ -75,18 +87,20 @@ def enter(specification: Specification, home: Home) -> None:
     if Path(specification.folder).is_dir():
         os.chdir(specification.folder)
     level = os.environ.get("MLRUN_LOG_LEVEL", "INFO")
-    log_to_stderr(level)
+    log_to_stderr(level, specification.name, number)
     reload_settings()
     activate(home.run_db)
     configure_mlrun(home.artifact_root, level)
+    gather_loggers()
 
 
 async def _serve(specification: Specification, home: Home, post: Post) -> int:
     log = logging.getLogger(LOGGER)
     channel = await Channel.open(post.line) if post.line else None
     me = specification.name if post.number == 0 else f"{specification.name}, worker {post.number}"
+    meter = Meter(home, specification.project, specification.name, post.number, log)
     try:
-        function = RunningFunction(specification.function, WiredStreams(), log, post.number)
+        function = RunningFunction(specification.function, WiredStreams(), log, post.number, meter)
         await function.start(alone=channel is None)
     except Exception as cause:
         log.error("%s did not start", me, exc_info=cause)
@@ -94,16 +108,18 @@ async def _serve(specification: Specification, home: Home, post: Post) -> int:
             await channel.say(failed=f"{type(cause).__name__}: {cause}", traceback=authors_traceback(cause))
         return 1
     orders = Orders(channel, function, log) if channel else None
-    gateway = Gateway(
-        Guard(home.token()),
+    limits = Limits.read(function.triggers.body_limit, os.environ)
+    behind = Behind(
         function.call,
         orders.drain if orders else function.drain,
         function.report,
-        log,
-        function.triggers.http,
-        function.triggers.body_limit,
+        function.why_not_ready,
+        Page(specification, home, meter).text,
+        lambda: document(specification, limits),
+        meter.request,
     )
-    server = Server(gateway)
+    scope = scope_of(specification.function["metadata"]["name"])
+    server = Server(Gateway(Guard(home), scope, behind, log, function.triggers.http, limits))
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -112,20 +128,29 @@ async def _serve(specification: Specification, home: Home, post: Post) -> int:
     obeying = asyncio.create_task(_obey(orders, stop), name="supervisor") if orders else None
     if post.pulse:
         beat(post.pulse)
+    held = function.shards.held if function.shards else {}
+    retention = Retention(specification.name, wiring.settings_from_env()) if function.shards else None
+    sweeping = asyncio.create_task(keep_sweeping(retention, lambda: held), name="retention") if retention else None
+    reach("deploy.before-ready")
     if orders:
         await orders.greet(os.getpid())
     log.info("%s is ready", me)
-    code = await _until_stopped(function, stop, log)
+    broken = await _until_stopped(function, stop, log)
+    if broken and channel:
+        await channel.say(failed=f"{type(broken).__name__}: {broken}", traceback=authors_traceback(broken))
     server.should_exit = True
     await serving  # which answers what was accepted: the listener is shared, and others go on with what was not
+    if sweeping:
+        sweeping.cancel()
     await function.stop()
+    meter.save()
     if orders and obeying:
         obeying.cancel()
         orders.close()
     if channel:
         channel.close()
     log.info("%s has stopped", me)
-    return code
+    return 1 if broken else 0
 
 
 async def _obey(orders: Orders, stop: asyncio.Event) -> None:
@@ -135,16 +160,17 @@ async def _obey(orders: Orders, stop: asyncio.Event) -> None:
         stop.set()  # nobody is there any more to restart or stop this process
 
 
-async def _until_stopped(function: RunningFunction, stop: asyncio.Event, log: logging.Logger) -> int:
+async def _until_stopped(function: RunningFunction, stop: asyncio.Event, log: logging.Logger) -> BaseException | None:
+    """What broke the function; None when it was told to stop."""
     failing = asyncio.create_task(function.failed(), name="failed")
     stopping = asyncio.create_task(stop.wait(), name="stop")
     await asyncio.wait([failing, stopping], return_when=asyncio.FIRST_COMPLETED)
     stopping.cancel()
     if failing.done() and failing.exception() is not None:
         log.error("a trigger broke; the function stops and is started again", exc_info=failing.exception())
-        return 1
+        return failing.exception()
     failing.cancel()
-    return 0
+    return None
 
 
 def main() -> None:

@@ -4,7 +4,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
 
-OUTCOMES = ("applied", "duplicate", "late", "invalid")
+OUTCOMES = ("applied", "duplicate", "late", "invalid", "erased")
+REMOVED = "removed"
+"""Rows of the source that were removed by its retention before the function was there to be given them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +26,7 @@ class Line:
     duplicate: int = 0
     late: int = 0
     invalid: int = 0
+    erased: int = 0
     waiting: int = 0
     began: datetime | None = None
     ended: datetime | None = None
@@ -32,7 +35,7 @@ class Line:
     @property
     def unaccounted(self) -> int:
         """``given`` less every outcome; anything but 0 is a fault."""
-        return self.given - self.applied - self.duplicate - self.late - self.invalid
+        return self.given - sum(getattr(self, name) for name in OUTCOMES)
 
     @property
     def rows_per_s(self) -> float:
@@ -40,7 +43,7 @@ class Line:
         return self.given / (self.busy / timedelta(seconds=1)) if self.busy else 0.0
 
     def sentence(self) -> str:
-        """``in = applied + duplicate + late + invalid``, in numbers."""
+        """``in = applied + duplicate + late + invalid + erased``, in numbers."""
         parts = " + ".join(f"{getattr(self, name):,} {name}" for name in OUTCOMES)
         verdict = "exact" if self.unaccounted == 0 else f"{self.unaccounted:,} UNACCOUNTED FOR"
         return f"{self.function} from {self.source}: {self.given:,} in = {parts} ({verdict})"

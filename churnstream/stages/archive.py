@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from churnstream.errors import LeaseLost, StorageFailed
+from churnstream.failpoints import reach
 from churnstream.streams.base import Unit
 from churnstream.usecases.case import EVENT_TIME
 
@@ -30,13 +31,30 @@ WRITERS = 8
 
 @dataclass(slots=True)
 class Pending:
-    """What one shard has waiting: batches with the offset of each, and when the first of them came."""
+    """What one shard has waiting: batches with the offset of each, in order, and when the first of them came."""
 
     since: datetime
-    first: int
-    last: int
+    batches: list[tuple[int, pa.RecordBatch]] = field(default_factory=list)
     rows: int = 0
-    batches: list[pa.RecordBatch] = field(default_factory=list)
+
+    @property
+    def first(self) -> int:
+        return self.batches[0][0]
+
+    @property
+    def last(self) -> int:
+        return self.batches[-1][0]
+
+    def add(self, offset: int, batch: pa.RecordBatch) -> None:
+        self.batches.append((offset, batch))
+        self.rows += batch.num_rows
+
+    def cut(self, last: int) -> tuple["Pending", "Pending"]:
+        """What goes up to and with the offset ``last``, and what comes after it."""
+        until, after = Pending(self.since), Pending(self.since)
+        for offset, batch in self.batches:
+            (until if offset <= last else after).add(offset, batch)
+        return until, after
 
 
 class ParquetSink:
@@ -70,20 +88,23 @@ class ParquetSink:
     def add(self, shard: int, offset: int, batch: pa.RecordBatch) -> list[tuple[int, int]]:
         """Take one record; returns the (shard, offset) up to which everything is durable now, for each shard flushed."""
         known = self._pending.get(shard)
-        if known is not None and (offset <= known.last or self._is_done(shard, known.first)):
-            self._forget(shard)
-        waiting = self._pending.setdefault(shard, Pending(self._clock(), offset, offset))
-        waiting.batches.append(_with_origin(batch, offset))
-        waiting.rows += batch.num_rows
-        waiting.last = offset
-        if self._cut(shard) == offset:
-            return self._flush_each([shard])
-        return self.flush() if self.rows >= self._flush_rows else []
+        if known is not None and (offset == known.first or self._is_done(shard, known.first)):
+            self._forget(shard)  # all of it is read again
+            known = None
+        batch = _with_origin(batch, offset)
+        flushed = [] if known is None or known.batches[0][1].schema.equals(batch.schema) else self._flush_each([shard])
+        if known is None or offset > known.last:  # else it waits already: its flush has failed
+            self._pending.setdefault(shard, Pending(self._clock())).add(offset, batch)
+        cut = self._cut(shard)
+        if cut is not None and cut <= offset:
+            return flushed + self._flush_each([shard])
+        return flushed + (self.flush() if self.rows >= self._flush_rows else [])
 
     def flush_old(self) -> list[tuple[int, int]]:
-        """Flush the shards whose oldest row has waited for the flush age."""
-        now = self._clock()
-        return self._flush_each(shard for shard, each in list(self._pending.items()) if now - each.since >= self._flush_age)
+        """Flush the shards whose oldest row has waited for the flush age; a clock that was put back keeps none waiting longer."""
+        now, young = self._clock(), timedelta(0)
+        waited = ((shard, now - each.since) for shard, each in list(self._pending.items()))
+        return self._flush_each(shard for shard, age in waited if not young <= age < self._flush_age)
 
     def flush(self) -> list[tuple[int, int]]:
         """Flush every shard that may be: one whose last flush was cut short waits until it is whole again."""
@@ -94,7 +115,7 @@ class ParquetSink:
         flushed, failure = [], None
         for shard in shards:
             try:
-                if self._cut(shard) in (None, self._pending[shard].last) and not self._was_elsewhere(shard):
+                while self._may_flush(shard):
                     flushed.append(self._flush(shard))
             except LeaseLost:
                 self._forget(shard)  # it is another worker's by now
@@ -103,6 +124,10 @@ class ParquetSink:
         if failure is not None:
             raise failure
         return flushed
+
+    def _may_flush(self, shard: int) -> bool:
+        waiting, cut = self._pending.get(shard), self._cut(shard)
+        return waiting is not None and (cut is None or cut <= waiting.last) and not self._was_elsewhere(shard)
 
     def _cut(self, shard: int) -> int | None:
         """The offset at which an unfinished flush must be cut again; None when there is none."""
@@ -135,15 +160,18 @@ class ParquetSink:
             with self._begin_in(shard) as note:
                 note.put(FLUSHES, str(shard), json.dumps({"first": waiting.first, "last": waiting.last}).encode(), owner="")
             self._noted[shard] = waiting.last
-        with self._begin_at(self._source, shard, waiting.last) as unit:
-            self._write(shard, waiting)
-            unit.count("applied", waiting.rows)
+        noted, rest = waiting.cut(self._noted[shard] or 0)
+        with self._begin_at(self._source, shard, noted.last) as unit:
+            self._write(shard, noted)
+            unit.count("applied", noted.rows)
         self._forget(shard)
-        return shard, waiting.last
+        if rest.batches:  # which came after a flush that failed
+            self._pending[shard] = rest
+        return shard, noted.last
 
     def _write(self, shard: int, waiting: Pending) -> None:
         """One file a day; those that an interrupted flush has finished are left as they are."""
-        table = pa.Table.from_batches(waiting.batches)
+        table = pa.Table.from_batches([batch for _, batch in waiting.batches])
         days = pc.cast(table.column(EVENT_TIME), pa.date32()).combine_chunks()
         order = pc.sort_indices(days)  # stable: within a day rows keep their order
         table, days = table.take(order), days.take(order)
@@ -166,10 +194,13 @@ def _with_origin(batch: pa.RecordBatch, offset: int) -> pa.RecordBatch:
 def _write_whole(parts: Mapping[Path, pa.Table]) -> None:
     """Each table under its name, none of them in part; raises StorageFailed when one could not be written."""
     try:
+        reach("archive.before-write")
         with ThreadPoolExecutor(WRITERS) as writers:  # most of the time goes into waiting for the disk
             asides = list(writers.map(_write_aside, parts, parts.values()))
+            reach("archive.before-rename")
             for aside, target in zip(asides, parts, strict=True):
                 aside.rename(target)
+            reach("archive.after-rename")
             list(writers.map(_sync_folder, {target.parent for target in parts}))
     except OSError as cause:
         for target in parts:
@@ -187,6 +218,7 @@ def _write_aside(target: Path, table: pa.Table) -> Path:
     with aside.open("wb") as file:
         pq.write_table(table, file, compression="zstd")
         file.flush()
+        reach("archive.after-write")
         os.fsync(file.fileno())
     return aside
 

@@ -175,8 +175,13 @@ class Draft(Unit):
         found = self._rows.get(_place(table, key, owner))
         return self._unit.stored(table, key, owner) if found is None else found
 
-    def refuse(self, reason: str, payload: bytes, row: int | None = None) -> None:
-        self._deeds.append(partial(self._unit.refuse, reason, payload, row))
+    def stored_many(self, table: str, keys: Sequence[str], owner: str) -> dict[str, bytes]:
+        found = {key: self._rows.get(_place(table, key, owner)) for key in keys}
+        before = self._unit.stored_many(table, [key for key, value in found.items() if value is None], owner)
+        return before | {key: value for key, value in found.items() if value is not None}
+
+    def refuse(self, reason: str, payload: bytes, row: int | None = None, original: Record | None = None) -> None:
+        self._deeds.append(partial(self._unit.refuse, reason, payload, row, original))
 
     def count(self, outcome: str, rows: int, owner: str | None = None) -> None:
         self._deeds.append(partial(self._unit.count, outcome, rows, owner))

@@ -20,7 +20,26 @@ from churnstream.usecases.case import UseCase
 
 IDENTITIES = "identities"
 SHOWN_ERRORS = 20
-SHOWN_BYTES = 4_096
+MOST_EVENTS = 250_000  # of one request
+
+
+def too_many(body: Any) -> bool:
+    """Whether a request's body holds more than MOST_EVENTS events; of what cannot be read, nobody knows, and False.
+
+    >>> too_many(b'{"n": 1}\\n' * 250_001), too_many([{"n": 1}] * 250_000), too_many(b"[" + b"1," * 250_000 + b"1]")
+    (True, False, True)
+    """
+    if isinstance(body, list):
+        return len(body) > MOST_EVENTS
+    if not isinstance(body, bytes | str) or len(body) <= MOST_EVENTS:
+        return False
+    data = body.encode("utf-8", "surrogatepass") if isinstance(body, str) else body
+    if data.lstrip()[:1] != b"[":
+        return data.count(b"\n") + (not data.endswith(b"\n")) > MOST_EVENTS
+    try:
+        return len(msgspec.json.decode(data, type=list[msgspec.Raw])) > MOST_EVENTS
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +69,12 @@ class Intake:
         except UnreadablePayload as cause:
             unit.count("in", 1)
             unit.count("invalid", 1)
-            unit.refuse(str(cause), _bytes(body)[:SHOWN_BYTES])
+            unit.refuse(str(cause), _bytes(body))
             raise
         unit.count("in", len(decoded.refused))
         unit.count("invalid", len(decoded.refused))
         for each in decoded.refused:
-            unit.refuse(each.reason, each.payload[:SHOWN_BYTES], each.row)
+            unit.refuse(each.reason, each.payload, each.row)
         accepted = duplicates = 0
         for part in self._by_shard(decoded.batch):
             owner = part.column(0)[0].as_py()
@@ -85,12 +104,13 @@ class Intake:
     def _without_duplicates(self, batch: pa.RecordBatch, unit: Unit, owner: str) -> pa.RecordBatch:
         if self._case.identity is None:
             return batch
-        seen: set[str] = set()
         fresh: list[int] = []
         columns = [batch.column(batch.schema.get_field_index(name)).cast(pa.string()).to_pylist() for name in self._case.identity]
-        for place, values in enumerate(zip(*columns, strict=True)):
-            digest = blake2b(msgspec.msgpack.encode(values), digest_size=16).hexdigest()
-            if digest in seen or unit.stored(IDENTITIES, digest, owner) is not None:
+        encode = msgspec.msgpack.encode
+        digests = [blake2b(encode(values), digest_size=16).hexdigest() for values in zip(*columns, strict=True)]
+        seen = set(unit.stored_many(IDENTITIES, digests, owner))
+        for place, digest in enumerate(digests):
+            if digest in seen:
                 continue
             seen.add(digest)
             unit.put(IDENTITIES, digest, b"", owner)

@@ -28,11 +28,18 @@ class Producer:
 
     ``name`` says what the events are (case, seed, sizes, or the digest of a file). Events are numbered within each shard, so that
     it does not matter how they were cut into records; one that is there already is passed over. ``sequence(shard, name)`` answers
-    the last number there, -1 for none.
+    the last number there, -1 for none. ``wait()`` returns when those who read the stream are near enough for more.
     """
 
-    def __init__(self, name: str, begin: Callable[[], Unit], sequence: Callable[[int, str], int], shards: int = SHARDS):
-        self._name, self._begin, self._shards = name, begin, shards
+    def __init__(
+        self,
+        name: str,
+        begin: Callable[[], Unit],
+        sequence: Callable[[int, str], int],
+        shards: int = SHARDS,
+        wait: Callable[[], None] = lambda: None,
+    ):
+        self._name, self._begin, self._shards, self._wait = name, begin, shards, wait
         self._done = [sequence(shard, name) for shard in range(shards)]
         self._next = [0] * shards
         self._waiting: list[list[Mapping[str, Any]]] = [[] for _ in range(shards)]
@@ -68,6 +75,7 @@ class Producer:
         if not events:
             return
         key = events[0][KEY]
+        self._wait()
         with self._begin() as unit:
             unit.append(GENERATED, Record(encode_json(events), len(events), key, {"content-type": NDJSON}))
             unit.produced(self._name, self._next[shard] - 1, key)

@@ -20,6 +20,10 @@ class StreamReader(Protocol):
         """The records from ``offset`` on, in order; at least one when there is one, whatever its size."""
         ...
 
+    def begin(self, shard: int) -> int:
+        """The offset of the oldest record that has not been removed; ``end`` when there is none."""
+        ...
+
     def end(self, shard: int) -> int:
         """The offset that the next record will get."""
         ...
@@ -76,8 +80,15 @@ class Unit(Protocol):
         """What is durable under ``key`` from before this unit."""
         ...
 
-    def refuse(self, reason: str, payload: bytes, row: int | None = None) -> None:
-        """Send what cannot be applied to the dead letters, with a sentence, its source and its position."""
+    def stored_many(self, table: str, keys: Sequence[str], owner: str) -> dict[str, bytes]:
+        """Those of ``keys`` that are durable from before this unit, with their values; all lie in the shard of ``owner``."""
+        ...
+
+    def refuse(self, reason: str, payload: bytes, row: int | None = None, original: Record | None = None) -> None:
+        """Send what cannot be applied to the dead letters, with a sentence, its source and its position.
+
+        ``payload`` is shown to people; ``original`` is what to hand back when it is redriven, ``payload`` itself when None.
+        """
         ...
 
     def count(self, outcome: str, rows: int, owner: str | None = None) -> None:

@@ -1,16 +1,15 @@
 """Streams on one machine: each shard of a stream lies in the journal of the function that writes it."""
 
-import json
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from time import perf_counter
 from typing import Self
 
+from churnstream.failpoints import reach
 from churnstream.journal import Changes, Journals
 from churnstream.records import Delivered, Record, shard_of
-
-DEAD_LETTERS = "dead-letters"
+from churnstream.streams.letters import DEAD_LETTERS, write_letter
 
 
 class EmbeddedStream:
@@ -22,6 +21,9 @@ class EmbeddedStream:
 
     def read(self, shard: int, offset: int, max_records: int = 64, max_bytes: int = 8_000_000) -> Sequence[Delivered]:
         return self._journals[shard].read(self._name, shard, offset, max_records, max_bytes)
+
+    def begin(self, shard: int) -> int:
+        return self._journals[shard].begin(self._name)
 
     def end(self, shard: int) -> int:
         return self._journals[shard].end(self._name)
@@ -55,11 +57,21 @@ class EmbeddedPositions:
 class EmbeddedUnit:
     """A unit of work over a function's journals: one transaction for a record of a stream, one a shard touched for a request.
 
-    ``shard`` and ``offset`` are those of the record being applied; both None for a request or a producer.
+    ``shard`` and ``offset`` are those of the record being applied; both None for a request or a producer. ``redrives`` is the
+    dead letter that the record came from.
     """
 
-    def __init__(self, journals: Journals, source: str, shard: int | None, offset: int | None, clock: Callable[[], datetime]):
+    def __init__(
+        self,
+        journals: Journals,
+        source: str,
+        shard: int | None,
+        offset: int | None,
+        clock: Callable[[], datetime],
+        redrives: str = "",
+    ):
         self._journals, self._source, self._shard, self._offset, self._clock = journals, source, shard, offset, clock
+        self._redrives = redrives
         self._changes: dict[int, Changes] = {}
         self._seen: dict[int, dict[tuple[str, str], bytes | None]] = {}
         self._began = perf_counter()
@@ -77,18 +89,16 @@ class EmbeddedUnit:
         self._seen.setdefault(shard, {})[table, key] = value
         return value
 
-    def refuse(self, reason: str, payload: bytes, row: int | None = None) -> None:
-        letter = {
-            "reason": reason,
-            "source": self._source,
-            "shard": self._shard,
-            "offset": self._offset,
-            "row": row,
-            "refused_at": self._clock().isoformat(),
-            "payload": payload.decode("utf-8", "backslashreplace"),
-        }
-        record = Record(json.dumps(letter).encode(), headers={"content-type": "application/json"})
-        self._in("").appends.append((DEAD_LETTERS, record))
+    def stored_many(self, table: str, keys: Sequence[str], owner: str) -> dict[str, bytes]:
+        shard = self._shard_for(owner)
+        found = self._journals[shard].get_many(table, keys)
+        self._seen.setdefault(shard, {}).update({(table, key): found.get(key) for key in keys})
+        return found
+
+    def refuse(self, reason: str, payload: bytes, row: int | None = None, original: Record | None = None) -> None:
+        place = (self._shard, self._offset, row)
+        letter = write_letter(reason, self._source, place, self._clock(), payload, original, self._redrives)
+        self._in("").appends.append((DEAD_LETTERS, letter))
 
     def count(self, outcome: str, rows: int, owner: str | None = None) -> None:
         self._in(owner or "").count(self._source, outcome, rows)
@@ -107,7 +117,9 @@ class EmbeddedUnit:
         busy = began - max(self._began, self._journals.free_since) + self._journals.owed
         self._at(min(self._changes)).busy[self._source] = timedelta(seconds=busy)
         # The record's own shard comes last: its position may only move when all the rest is durable.
-        for shard in sorted(self._changes, key=lambda each: each == self._shard):
+        for place, shard in enumerate(sorted(self._changes, key=lambda each: each == self._shard)):
+            if place:
+                reach("unit.between-shards")
             self._write(shard, self._changes[shard])
         self._journals.free_since = perf_counter()
         self._journals.owed = self._journals.free_since - began

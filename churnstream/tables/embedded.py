@@ -16,8 +16,13 @@ class EmbeddedTable:
         return self._journals[shard_of(key, self._journals.shards)].get(self._name, key)
 
     def get_many(self, keys: Iterable[str]) -> dict[str, bytes]:
-        found = ((key, self.get(key)) for key in keys)
-        return {key: value for key, value in found if value is not None}
+        by_shard: dict[int, list[str]] = {}
+        for key in keys:
+            by_shard.setdefault(shard_of(key, self._journals.shards), []).append(key)
+        found: dict[str, bytes] = {}
+        for shard, some in by_shard.items():
+            found |= self._journals[shard].get_many(self._name, some)
+        return found
 
     def items(self) -> Iterator[tuple[str, bytes]]:
         for shard in range(self._journals.shards):

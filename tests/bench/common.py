@@ -122,12 +122,18 @@ def median(results: Sequence[Figures], by: str = "events_per_s") -> Figures:
 
 
 def once(path: Path, write: Callable[[Path], None]) -> Path:
-    """``path``, written by ``write`` unless it is there already; half a file never gets the name."""
+    """``path``, written by ``write`` unless it is there already; half a file never gets the name.
+
+    It is read through, so that what is measured finds it in the system's memory, and does not wait for a disk.
+    """
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         half = path.with_name(f"{path.name}.{os.getpid()}")
         write(half)
         half.replace(path)
+    with path.open("rb") as file:
+        while file.read(MEBI):
+            pass
     return path
 
 

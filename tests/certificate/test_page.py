@@ -50,7 +50,7 @@ FOUND: dict[str, Any] = {
             },
             "account": [
                 {"function": "stream-to-features", "source": "enriched-events-stream", "in": 100, "applied": 97, "duplicate": 0}
-                | {"late": 3, "invalid": 0, "unaccounted": 0, "again": 5}
+                | {"late": 3, "invalid": 0, "erased": 0, "unaccounted": 0, "again": 5}
             ],
             "engine": {"units": 20, "restarts": 4, "before_durable": 2, "read_by_nobody": 3},
         }

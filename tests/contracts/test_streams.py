@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from base64 import b64encode
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -269,6 +270,7 @@ def test_dead_letters_carry_the_sentence_the_source_and_the_position(settings: S
         "row": 3,
         "refused_at": clock().isoformat(),
         "payload": '{"amount": "\\xff"}',
+        "original": {"payload": b64encode(b'{"amount": "\xff"}').decode(), "content_type": "", "rows": 1},
     }
 
 

@@ -12,11 +12,14 @@ import pytest
 from churnstream.codecs import decode_batch
 from churnstream.errors import StorageFailed
 from churnstream.journal import Changes, Journal
+from churnstream.local import courier
 from churnstream.records import Record, shard_of
+from churnstream.stages import pressure
 from churnstream.topology import DEAD_LETTERS, GENERATED, INCOMING, SHARDS
 from churnstream.wiring import open_parts
 from tests.doors import Door
 from tests.functions.river import River, assert_conserved
+from tests.pumping import Pumping
 
 NAME = "incoming-event-handler"
 HTTP = (NAME, "http")
@@ -148,7 +151,7 @@ def test_readable_json_without_a_good_event_is_accepted_as_refused(door: Door, r
 
 def test_a_request_that_is_no_post_is_answered_and_counts_nothing(door: Door, river: River) -> None:
     response = door.post(None, method="GET")
-    assert (response.status_code, response.headers) == (405, {"Allow": "POST"})
+    assert (response.status_code, response.headers) == (405, {"Allow": "POST, PUT"})
     assert river.lines().get(HTTP) is None
 
 
@@ -178,7 +181,8 @@ def test_what_cannot_be_written_is_a_503_that_says_when_to_come_back(
     failing(monkeypatch)
     response = door.post(body)
     assert (response.status_code, response.headers) == (503, {"Retry-After": "5"})
-    assert "the disk is full" in json.loads(response.body)["error"]
+    assert "send this again" in json.loads(response.body)["error"]
+    assert "the disk is full" in door.log.getvalue()
     monkeypatch.undo()
     assert river.rows(INCOMING) == river.rows(DEAD_LETTERS, NAME) == []
     assert answer(door, [bet()])[0] == 202
@@ -189,7 +193,9 @@ def test_a_folder_that_cannot_be_used_is_a_503(river: River) -> None:
     folder.mkdir(parents=True)
     (folder / NAME).write_text("a file where the folder should be")
     with river.door(NAME) as door:
-        assert door.post([bet()]).status_code == 503
+        response = door.post([bet()])
+        assert response.status_code == 503
+        assert str(river.home) not in response.body
 
 
 def test_a_request_cut_short_between_two_shards_leaves_an_account_that_adds_up(
@@ -378,3 +384,47 @@ def test_a_refused_play_does_not_make_the_right_one_a_duplicate(
             failing(patch)
             assert door.post([play(1)]).status_code == 503
         assert answer(door, [play(1)])[1] == {"accepted": 1, "refused": 0, "duplicates": 0}
+
+
+def test_while_those_who_read_are_too_far_behind_nothing_is_taken_and_nothing_is_lost(
+    new_river: Callable[..., River], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pressure, "LOOK_S", 0.0)
+    monkeypatch.setattr(courier, "FIRST_RETRY_S", 0.001)
+    river = new_river(CHURNSTREAM_BACKLOG_ROWS="100")
+    with river.door(NAME) as door:
+        assert answer(door, [bet(f"u{number}") for number in range(100)])[0] == 202
+        assert answer(door, [bet(f"u{number}") for number in range(50)])[0] == 202  # the bound was not passed yet
+        refused = door.post([bet()])
+        assert (refused.status_code, refused.headers) == (503, {"Retry-After": "5"})
+        assert "has 150 rows of incoming-events-stream left to read, 100 may wait" in refused.body
+        river.send([bet(f"u{number}") for number in range(30)], rows=10)
+        pumping = Pumping(door, river.settings)
+        pumping.run(until=lambda: any(pump.trouble for pump in pumping.pumps))
+        assert len(river.rows(INCOMING)) == 150
+        assert all(pump.next_offset == 0 for pump in pumping.pumps)
+        river.flow("stream-to-parquet", "enrich-stream")
+        assert answer(door, bet())[0] == 202
+        pumping.run()
+    assert len(river.rows(INCOMING)) == 181
+    assert_conserved(river, NAME)
+
+
+def test_the_generator_waits_for_the_door(new_river: Callable[..., River], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pressure, "LOOK_S", 0.0)
+    river = new_river(CHURNSTREAM_BACKLOG_ROWS="5000")
+    unbounded = River(river.home, "first_day", CHURNSTREAM_BACKLOG_ROWS="1000000")
+    rests: list[float] = []
+
+    def rest(seconds: float) -> None:
+        rests.append(seconds)
+        assert river.lines()[NAME, GENERATED].waiting <= 5_000 + 4_096
+        unbounded.flow(NAME)
+
+    wait = pressure.Pressure.wait
+    monkeypatch.setattr(pressure.Pressure, "wait", lambda self: wait(self, rest))
+    river.generate(customers=8, events=30_000)
+    unbounded.flow(NAME)
+    assert rests
+    assert river.lines()[NAME, GENERATED].given == 30_008
+    assert_conserved(river, NAME)

@@ -16,6 +16,7 @@ from churnstream.errors import FingerprintMismatch, StorageFailed
 from churnstream.features.reference import Observed, feature_vector, split_late
 from churnstream.graph import steps
 from churnstream.graph.engine import StateReader
+from churnstream.graph.state import VERSION_WORD
 from churnstream.journal import Changes, Journal
 from churnstream.topology import DEAD_LETTERS, ENRICHED, FEATURES, SERVING
 from churnstream.wiring import open_table
@@ -234,7 +235,7 @@ def test_state_of_other_definitions_is_refused_before_anything_is_written(enrich
         patch.setattr(
             steps.WindowEngine,
             "restore",
-            lambda self, states: changed(self, [(key, bytes([3, *bytes(7)]) + b"x" * 800) for key, _ in states]),
+            lambda self, states: changed(self, [(key, VERSION_WORD + b"x" * 800) for key, _ in states]),
         )
         with pytest.raises((FingerprintMismatch, RuntimeError), match="replay the archive into empty streams"):
             door.pump()

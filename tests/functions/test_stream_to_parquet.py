@@ -14,11 +14,13 @@ import pytest
 
 from churnstream.codecs import decode_batch
 from churnstream.errors import StorageFailed
+from churnstream.local import courier
 from churnstream.stages import archive
-from churnstream.topology import INCOMING
+from churnstream.topology import DEAD_LETTERS, INCOMING
 from churnstream.wiring import open_positions
 from tests.doors import Door
 from tests.functions.river import River, assert_conserved
+from tests.pumping import Pumping
 
 HANDLER, NAME = "incoming-event-handler", "stream-to-parquet"
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -254,3 +256,37 @@ def test_a_record_that_is_archived_already_is_passed(filled: River) -> None:
     record = filled.records(INCOMING)[0]
     with filled.door(NAME) as door:
         assert door.apply(INCOMING, record.shard, record) == {"replayed": True}
+
+
+def test_an_archive_that_cannot_be_written_stops_the_position_and_recovers_by_itself(
+    new_river: Callable[..., River], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(courier, "FIRST_RETRY_S", 0.001)
+    monkeypatch.setattr(courier, "LAST_RETRY_S", 0.01)
+    river = new_river(CHURNSTREAM_FLUSH_ROWS="100")
+    assert river.case.simulate is not None
+    river.send(list(river.case.simulate(1, 5, 2_000)), rows=20)
+    river.flow(HANDLER)
+    folder = river.settings.archive
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    folder.write_text("no folder")
+    with river.door("stream-to-parquet") as door:
+        pumping = Pumping(door, river.settings)
+        tried: list[int] = []
+
+        def look() -> bool:
+            """After so many deliveries the folder is there."""
+            if len(pumping.calls) > 40 and folder.is_file():
+                tried.extend(pump.next_offset for pump in pumping.pumps if pump.trouble)
+                assert door.acknowledged == []
+                folder.unlink()
+            return not folder.is_file() and sum(pump.next_offset for pump in pumping.pumps) == len(river.records(INCOMING))
+
+        pumping.run(until=look)
+        door.drain()
+    assert tried
+    assert_conserved(river, "stream-to-parquet")
+    rows = [row for path in folder.rglob("*.parquet") for row in pq.read_table(path).to_pylist()]
+    places = [(row["user_id"], row["event_time"], row["origin_offset"], row["origin_row"]) for row in rows]
+    assert len(set(places)) == len(places) == river.lines()["stream-to-parquet", INCOMING].given
+    assert river.rows(DEAD_LETTERS, "stream-to-parquet") == []

@@ -268,7 +268,7 @@ def test_a_restart_changes_no_bit(rows: list[tuple[str, str, int, float]], cut: 
 def test_state_of_another_layout_is_refused() -> None:
     case = tiny_case(None)
     stored = WindowEngine(case).apply(batch_of(case, [("ann", "buy", 0, 1.0)])).states["ann"]
-    with pytest.raises(UnknownVersion, match="layout 2, this version reads 3"):
+    with pytest.raises(UnknownVersion, match="layout 2, this version reads 4"):
         WindowEngine(case).restore([("ann", b"\x02" + stored[1:])])
 
 

@@ -6,8 +6,8 @@ from typing import Any
 import nuclio_sdk
 import pytest
 
-from churnstream.errors import InvalidFunction
-from churnstream.local.contract import Answer, Handler, decode_body, handler_name, load_module, to_answer
+from churnstream.errors import EmptyAnswer, HandlerGaveUp, InvalidFunction
+from churnstream.local.contract import Answer, Handler, handler_name, load_module, to_answer
 
 
 def answer(output: Any) -> Answer:
@@ -20,7 +20,8 @@ def answer(output: Any) -> Answer:
         ("hello", 200, b"hello", "text/plain"),
         (b"\x00\xff", 200, b"\x00\xff", "text/plain"),
         ({"a": 1}, 200, b'{"a": 1}', "application/json"),
-        ([1, 2], 200, b"[1, 2]", "application/json"),
+        (["one", "two"], 200, b"one", "text/plain"),  # the answers to a batch, of which one event gets the first
+        ([{"a": 1}], 200, b'{"a": 1}', "application/json"),
         ((202, "taken"), 202, b"taken", "text/plain"),
         ((400, {"why": "odd"}), 400, b'{"why": "odd"}', "application/json"),
         (nuclio_sdk.Response(body={"a": 1}, status_code=201), 201, b'{"a": 1}', "application/json"),
@@ -49,10 +50,31 @@ def test_a_generator_streams_its_chunks() -> None:
     assert asyncio.run(whole()) == b"abc"
 
 
-def test_a_body_is_read_only_when_it_is_declared_as_json() -> None:
-    assert decode_body(b'{"a": 1}', "application/json") == {"a": 1}
-    assert decode_body(b'{"a": 1}', "text/plain") == b'{"a": 1}'
-    assert decode_body(b"{", "application/json") == b"{"
+def test_an_empty_list_is_no_answer() -> None:
+    with pytest.raises(EmptyAnswer, match="empty list"):
+        answer([])
+
+
+@pytest.mark.parametrize("raised", ["SystemExit(3)", "KeyboardInterrupt()", "asyncio.CancelledError()", "GeneratorExit()"])
+@pytest.mark.parametrize("kind", ["def", "async def"])
+def test_a_handler_cannot_end_its_worker(function: Callable[..., dict[str, Any]], kind: str, raised: str) -> None:
+    handler = Handler(load_module(function(f"import asyncio\n{kind} handler(context, event): raise {raised}")), "handler", None)
+    with pytest.raises(HandlerGaveUp, match=raised.removeprefix("asyncio.").partition("(")[0]):
+        asyncio.run(handler.call(None))
+
+
+def test_a_call_that_is_cancelled_from_outside_is_cancelled(function: Callable[..., dict[str, Any]]) -> None:
+    code = "import asyncio\nasync def handler(context, event): await asyncio.sleep(60)"
+    handler = Handler(load_module(function(code)), "handler", None)
+
+    async def cancel() -> None:
+        call = asyncio.create_task(handler.call(None))
+        await asyncio.sleep(0)
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+
+    asyncio.run(cancel())
 
 
 def test_the_handlers_name_comes_from_the_deployment() -> None:

@@ -1,15 +1,16 @@
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from churnstream.errors import NotDrained
-from churnstream.local import pump
+from churnstream.local import courier
 from churnstream.local.function import RunningFunction
 from churnstream.records import Delivered
+from churnstream.streams.delivery import LeftOut
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 STREAM = {"kind": "embedded-stream", "attributes": {"stream": "orders", "consumerGroup": "alpha"}}
@@ -17,7 +18,7 @@ EXPLICIT = {**STREAM, "explicitAckMode": "explicitOnly"}
 PLAIN = """
 seen = []
 def handler(context, event):
-    seen.append((event.shard_id, event.offset, event.body))
+    seen.append((event.shard_id, event.offset, int(event.body)))
 """
 
 
@@ -43,6 +44,9 @@ class FakeStreams:
 
     def open_leases(self, function: str) -> "FakeStreams":
         return self
+
+    def open_refusals(self, function: str) -> None:
+        return None
 
     def newest(self, shards: int) -> int:
         return 0
@@ -77,7 +81,7 @@ class FakeStreams:
 
 @pytest.fixture(autouse=True)
 def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pump, "FIRST_RETRY_S", 0.001)
+    monkeypatch.setattr(courier, "FIRST_RETRY_S", 0.001)
 
 
 def run(
@@ -125,10 +129,11 @@ def test_a_failing_record_is_retried_until_it_succeeds_and_nothing_overtakes_it(
     code = f"""
 tried, done = [], []
 def handler(context, event):
-    tried.append(event.body)
-    if event.body == 2 and tried.count(2) < 4:
+    number = int(event.body)  # bytes, as on a cluster
+    tried.append(number)
+    if number == 2 and tried.count(2) < 4:
         {failure}
-    done.append(event.body)
+    done.append(number)
 """
     streams = FakeStreams(1)
     streams.append(0, b"1", b"2", b"3")
@@ -166,6 +171,26 @@ def test_a_position_that_the_function_wrote_itself_is_left_alone(function: Calla
     code = "positions = None\ndef handler(context, event): positions.advance(event.topic, event.shard_id, 7)"
     run(function(code, triggers={"in": STREAM}), streams, drain)
     assert streams.positions == {("orders", 0): 7}
+
+
+DECLINED = """
+def handler(context, event):
+    response = context.Response(status_code=200, body="later")
+    if event.body == b"2":
+        response.ensure_no_ack()
+    return response
+"""
+
+
+@pytest.mark.parametrize(("mode", "position"), [("enable", 2), ("disable", 3), (None, 3)])
+def test_an_answer_may_decline_to_acknowledge_where_the_trigger_lets_it(
+    function: Callable[..., dict[str, Any]], mode: str | None, position: int
+) -> None:
+    streams = FakeStreams(1)
+    streams.append(0, b"0", b"1")
+    streams.append(0, b"2")
+    run(function(DECLINED, triggers={"in": {**STREAM, "explicitAckMode": mode}}), streams)
+    assert streams.positions == {("orders", 0): position}
 
 
 def test_explicit_only_moves_when_the_function_acknowledges(function: Callable[..., dict[str, Any]]) -> None:
@@ -308,8 +333,114 @@ def test_a_record_carries_its_place_as_nuclio_says_it(function: Callable[..., di
     assert (event.topic, event.shard_id, event.num_shards, event.offset) == ("orders", 1, 2, 0)
     assert (event.body, event.content_type, event.trigger.kind, event.path) == (
         b"raw",
-        "application/octet-stream",
+        "",
         "embedded-stream",
         "/",
     )
     assert event.timestamp == NOON.replace(tzinfo=None)
+
+
+class Letters:
+    """Dead letters in memory; they move the position as those of a journal do."""
+
+    redriven = ""
+
+    def __init__(self, streams: FakeStreams, tries: int = 3):
+        self.tries, self._streams = tries, streams
+        self.refused: list[tuple[Delivered, list[LeftOut]]] = []
+
+    def refuse(self, record: Delivered, letters: Sequence[LeftOut]) -> None:
+        self.refused.append((record, list(letters)))
+        self._streams.advance(record.stream, record.shard, record.offset + 1)
+
+
+class Refusing(FakeStreams):
+    """Streams of a function that has dead letters."""
+
+    def __init__(self) -> None:
+        super().__init__(1)
+        self.letters = Letters(self)
+
+    def open_refusals(self, function: str) -> Any:
+        return self.letters
+
+
+def test_a_record_of_a_function_that_begins_no_unit_is_passed_whole_after_its_last_try(
+    function: Callable[..., dict[str, Any]],
+) -> None:
+    code = """
+tried, done = [], []
+def handler(context, event):
+    tried.append(event.body)
+    if event.body == b"[2, 3]":
+        raise ValueError("no twos")
+    done.append(event.body)
+"""
+    streams = Refusing()
+    streams.append(0, b"1", b"[2, 3]", b"4")
+    module = run(function(code, triggers={"in": STREAM}), streams)
+    assert (module.tried, module.done) == ([b"1", b"[2, 3]", b"[2, 3]", b"[2, 3]", b"4"], [b"1", b"4"])
+    ((record, (letter,)),) = streams.letters.refused
+    assert (record.offset, letter.row, letter.original.payload) == (1, None, b"[2, 3]")
+    assert letter.reason == "the function failed on it: ValueError: no twos"
+    assert streams.positions == {("orders", 0): 3}
+
+
+@pytest.mark.parametrize("failure", ["raise OSError('the table is away')", "return context.Response(status_code=503)"])
+def test_a_record_that_waits_for_something_outside_is_never_passed_and_the_report_says_why(
+    function: Callable[..., dict[str, Any]], failure: str
+) -> None:
+    code = f"""
+away, done = True, []
+def handler(context, event):
+    if away:
+        {failure}
+    done.append(event.body)
+"""
+    streams = Refusing()
+    streams.append(0, b"1", b"2")
+
+    async def recover(running: RunningFunction, module: Any) -> None:
+        for _ in range(30):
+            with pytest.raises(NotDrained):
+                await running.drain(timedelta(milliseconds=5))
+        (trouble,) = running.report()["streams"][0]["trouble"]
+        assert trouble.startswith("orders, shard 0, record 0: ")
+        module.away = False
+        await running.drain(timedelta(seconds=20))
+        assert running.report()["streams"][0]["trouble"] == []
+        assert module.done == [b"1", b"2"]
+
+    run(function(code, triggers={"in": STREAM}), streams, recover)
+    assert streams.letters.refused == []
+
+
+def test_what_an_acknowledging_function_holds_back_is_written_before_a_record_is_passed(
+    function: Callable[..., dict[str, Any]],
+) -> None:
+    code = """
+import nuclio_sdk
+held = []
+def init_context(context):
+    async def flush():
+        while held:
+            await context.platform.explicit_ack(held.pop(0))
+    context.platform.set_drain_callback(flush)
+def handler(context, event):
+    if event.body == b"3":
+        raise ValueError("no threes")
+    held.append(nuclio_sdk.QualifiedOffset.from_event(event))
+"""
+    streams = Refusing()
+    refuse = streams.letters.refuse
+    before: list[int] = []
+
+    def noted(record: Delivered, letters: Sequence[LeftOut]) -> None:
+        before.append(streams.get("orders", 0))
+        refuse(record, letters)
+
+    streams.letters.refuse = noted  # type: ignore[method-assign]
+    streams.append(0, b"1", b"2", b"3", b"4")
+    run(function(code, triggers={"in": EXPLICIT}), streams)
+    assert before == [2]
+    assert streams.positions == {("orders", 0): 4}

@@ -3,7 +3,6 @@
 import subprocess
 import sys
 from collections.abc import Callable
-from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -131,16 +130,6 @@ def test_a_request_and_the_rows_of_other_shards_need_no_lease(journals: Journals
     with EmbeddedUnit(journals, "in", 5, 0, lambda: NOW) as of_shard_5:
         of_shard_5.append("out", Record(b"beside", key=KEY))
     assert journals[0].end("out") == 2
-
-
-def test_a_journal_from_before_there_were_leases_can_be_taken(journals: Journals, leases: JournalLeases) -> None:
-    apply(journals, 0)
-    with closing(journals[0]._ready()) as connection:
-        connection.execute("DROP TABLE lease")
-    journals.close()
-    assert leases.newest(8) == 0
-    leases.take(0, 1)
-    assert leases.is_held(0)
 
 
 def test_two_that_decide_on_the_same_row_at_the_same_time_do_not_both_write(

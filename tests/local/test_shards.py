@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from churnstream.errors import LeaseLost, StorageFailed
-from churnstream.local import pump
+from churnstream.local import courier
 from churnstream.local.function import RunningFunction
 from churnstream.local.shards import Shards
 from churnstream.records import Delivered
@@ -47,6 +47,9 @@ class OrdersStream:
 
     def open_leases(self, function: str) -> "OrdersStream":
         return self
+
+    def open_refusals(self, function: str) -> None:
+        return None
 
     def read(self, shard: int, offset: int, max_records: int = 64, max_bytes: int = 0) -> list[Delivered]:
         return [Delivered("orders", shard, at, NOON, b"", 1, "k", {}) for at in range(offset, self.ends_at[shard])]
@@ -87,7 +90,7 @@ class OrdersStream:
 
 @pytest.fixture
 def stream(monkeypatch: pytest.MonkeyPatch) -> OrdersStream:
-    monkeypatch.setattr(pump, "FIRST_RETRY_S", 0.001)
+    monkeypatch.setattr(courier, "FIRST_RETRY_S", 0.001)
     return OrdersStream()
 
 

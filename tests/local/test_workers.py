@@ -44,7 +44,7 @@ def handler(context, event):
             while Path("gate").exists():
                 Path(f"waiting-{os.getpid()}").touch()
                 time.sleep(0.002)
-            if Path("lock").exists() and context.worker_id == 0:
+            if Path("lock").exists() and context.worker_id == "0":
                 connection = sqlite3.connect(context.user_data.parts.journal(event.shard_id).path, isolation_level=None)
                 connection.execute("BEGIN IMMEDIATE")
                 Path(f"locked-{event.shard_id}").touch()
@@ -258,7 +258,7 @@ def test_the_number_of_workers_outlives_the_platform_until_the_function_is_deplo
 def test_requests_spread_over_the_workers_and_each_can_be_asked_to_drain_all(deployed: Deploy) -> None:
     river = deployed(2)
     address, headers = river.state()["address"], {"Authorization": f"Bearer {river.client.home.token()}"}
-    answered: dict[int, int] = {}
+    answered: dict[str, int] = {}
 
     def both() -> bool:
         answer = requests.post(f"http://{address}/", headers=headers, timeout=30).json()  # a connection each
@@ -266,7 +266,7 @@ def test_requests_spread_over_the_workers_and_each_can_be_asked_to_drain_all(dep
         return len(answered) == 2
 
     river.wait_until(both)
-    assert answered == {number: each["pid"] for number, each in river.workers().items()}
+    assert answered == {str(number): each["pid"] for number, each in river.workers().items()}
     for _ in range(4):
         river.write(2)
         drained = requests.post(f"http://{address}/-/drain?deadline=30", headers=headers, timeout=60).json()
@@ -297,7 +297,8 @@ def handler(context, event):
 
 def test_one_of_two_that_cannot_start_is_an_error_at_the_deployment(platform: SupervisorClient, function: Make) -> None:
     code = (
-        "def init_context(context):\n    if context.worker_id == 1: raise ValueError('not me')\ndef handler(context, event): pass"
+        "def init_context(context):\n    if context.worker_id == '1': raise ValueError('not me')\n"
+        "def handler(context, event): pass"
     )
     body = function(code, name="picky")
     body["spec"]["min_replicas"] = 2

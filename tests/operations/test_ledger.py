@@ -1,4 +1,4 @@
-"""in = applied + duplicate + late + invalid, in numbers and in a sentence."""
+"""in = applied + duplicate + late + invalid + erased, in numbers and in a sentence."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -11,10 +11,13 @@ SECOND = timedelta(seconds=1)
 
 
 def test_a_line_that_adds_up_says_so() -> None:
-    line = Line("enrich-stream", "incoming-events-stream", None, given=1_234, applied=1_200, duplicate=4, late=20, invalid=10)
+    line = Line(
+        "enrich-stream", "incoming-events-stream", None, given=1_236, applied=1_200, duplicate=4, late=20, invalid=10, erased=2
+    )
     assert line.unaccounted == 0
     assert line.sentence() == (
-        "enrich-stream from incoming-events-stream: 1,234 in = 1,200 applied + 4 duplicate + 20 late + 10 invalid (exact)"
+        "enrich-stream from incoming-events-stream:"
+        " 1,236 in = 1,200 applied + 4 duplicate + 20 late + 10 invalid + 2 erased (exact)"
     )
 
 
@@ -34,7 +37,7 @@ def test_the_total_adds_shards_and_keeps_functions_and_sources_apart() -> None:
         Line("b", "s", 0, given=3, duplicate=3),
     ]
     assert total(lines) == [
-        Line("a", "s", None, 12, 11, 0, 1, 0, 3, NOON - SECOND, NOON + 9 * SECOND, 3 * SECOND),
+        Line("a", "s", None, 12, 11, 0, 1, 0, 0, 3, NOON - SECOND, NOON + 9 * SECOND, 3 * SECOND),
         Line("a", "http", None, given=1, invalid=1),
         Line("b", "s", None, given=3, duplicate=3),
     ]

@@ -1,0 +1,104 @@
+"""Ten thousand producers come, say half of something or nothing, and go: the door still answers, and keeps nothing of them."""
+
+import base64
+import http.client
+import json
+import random
+import socket
+import time
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from churnstream import topology
+from churnstream.local import Home, SupervisorClient
+from churnstream.reading import count, totals
+from churnstream.settings import read_settings
+from churnstream.topology import INCOMING
+
+CONNECTIONS, AT_ONCE = 10_000, 200
+CUSTOMERS = 40
+NAME = "incoming-event-handler"
+
+
+@pytest.fixture
+def client(tmp_path: Path) -> Iterator[SupervisorClient]:
+    made = SupervisorClient(Home(tmp_path / "home"))
+    yield made
+    made.down(timedelta(0))
+
+
+def wait_until(holds: Callable[[], Any]) -> None:
+    deadline = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < deadline, "this never became true"
+        time.sleep(0.05)
+
+
+def door(root: Path) -> dict[str, Any]:
+    code = (root / topology.function(NAME).file).read_bytes()
+    return {
+        "kind": "remote",
+        "metadata": {"name": NAME, "project": "churnstream", "tag": "latest"},
+        "spec": {
+            "function_handler": f"{NAME}-nuclio:handler",
+            "build": {"functionSourceCode": base64.b64encode(code).decode()},
+            "config": {},
+            "env": [{"name": "CHURNSTREAM_CASE", "value": "first_day"}],
+        },
+    }
+
+
+def body(number: int) -> bytes:
+    told = {
+        "user_id": f"u{number % CUSTOMERS}",
+        "event_type": "new_bet",
+        "event_time": "2026-01-03T12:00:00Z",
+        "bet_amount": float(number),
+    }
+    return json.dumps(told).encode()
+
+
+def half(rng: random.Random, token: str) -> bytes:
+    """The beginning of a request: none of it, some of its head, or some of its body; never all of it."""
+    told = body(0)
+    head = f"POST / HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nContent-Length: {len(told)}\r\n\r\n".encode()
+    whole = head + told
+    return whole[: rng.choice((0, rng.randrange(len(head)), rng.randrange(len(head), len(whole))))]
+
+
+def test_producers_that_come_and_go_leave_nothing_behind_and_cost_nobody_an_event(root: Path, client: SupervisorClient) -> None:
+    state = client.deploy("churnstream", NAME, door(root))
+    assert state["state"] == "ready", state["message"]
+    token, rng = client.home.token(), random.Random(10_000)
+    host, _, port = state["address"].rpartition(":")
+    worker = psutil.Process(state["pid"])
+
+    def post(number: int) -> int:
+        connection = http.client.HTTPConnection(state["address"], timeout=60)
+        connection.request("POST", "/", body(number), {"Authorization": f"Bearer {token}"})
+        status = connection.getresponse().status
+        connection.close()
+        return status
+
+    assert [post(number) for number in range(CUSTOMERS)] == [202] * CUSTOMERS  # every shard's journal is open now
+    before, posted = worker.num_fds(), CUSTOMERS
+    for _ in range(CONNECTIONS // AT_ONCE):
+        producers = [socket.create_connection((host, int(port)), timeout=60) for _ in range(AT_ONCE)]
+        for each in producers:
+            each.sendall(half(rng, token))
+        assert post(posted) == 202, "who says all of it is served in the middle of them"
+        posted += 1
+        for each in producers:
+            each.close()
+    wait_until(lambda: worker.num_fds() <= before)
+    assert post(posted) == 202
+    assert client.state("churnstream", NAME)["workers"][0]["pid"] == worker.pid, "and it is the same process"
+    settings = read_settings({"CHURNSTREAM_HOME": str(client.home.root), "CHURNSTREAM_CASE": "first_day"})
+    assert count(INCOMING, settings) == posted + 1
+    lines = [line for line in totals(settings) if line.function == NAME and line.source == "http"]
+    assert [(line.given, line.applied, line.unaccounted) for line in lines] == [(posted + 1, posted + 1, 0)]
