@@ -42,7 +42,7 @@ from churnstream.graph.plan import (
     TRACK_END,
     VIEWS,
 )
-from churnstream.graph.table import compiled, inlined, table, width_of
+from churnstream.graph.table import compiled, fetch, inlined, table, width_of
 
 
 class Batch(NamedTuple):
@@ -68,7 +68,7 @@ class Batch(NamedTuple):
 
 
 APPLIED, LATE = 0, 1
-AHEAD = 16  # how many customers are brought near at once
+AHEAD = 4  # how many customers are fetched at once
 MOST_STEPS = 16
 BITS = 63  # cells share the bits of a word
 LINE = 8  # words in a line of the processor's cache
@@ -376,35 +376,48 @@ def derive(derived, as_of, out, row, first):
                 out[row, to] = np.nan if other == 0 else one / other
 
 
-@compiled
-def bring_near(customers, begin, end, tracks, steps, irows, islots, inodes):
-    """Read a word of each line that some customers take in memory, so that the processor fetches them all at once.
+@inlined
+def fetch_row(source, row):
+    """Fetch all lines of a row."""
+    for column in range(0, width_of(source), LINE):
+        fetch(source, row, column)
+    fetch(source, row, width_of(source) - 1)
 
-    Of each track that is its slot, its newest node and the ``steps`` oldest, which are the next to leave.
-    """
-    touched, last = np.int64(0), width_of(inodes) - 1
-    for place in range(begin, end):
-        c = customers[place]
-        for column in range(0, width_of(irows), LINE):
-            touched ^= irows[c, column]
-    for place in range(begin, end):
+
+@compiled
+def fetch_customers(customers, begin, end, irows):
+    """Fetch the rows of some customers."""
+    for member in range(begin, end):
+        fetch_row(irows, customers[member])
+
+
+@compiled
+def fetch_slots(customers, begin, end, tracks, irows, islots):
+    """Fetch the slots of customers whose rows are near."""
+    for member in range(begin, end):
         for track in range(tracks):
-            slot = irows[customers[place], me.TRACKS + track * me.TRACK_SIZE]
+            slot = irows[customers[member], me.TRACKS + track * me.TRACK_SIZE]
             if slot >= 0:
-                for column in range(0, width_of(islots), LINE):
-                    touched ^= islots[slot, column]
-    for place in range(begin, end):
+                fetch_row(islots, slot)
+
+
+@compiled
+def fetch_nodes(customers, begin, end, tracks, steps, irows, islots, inodes, ends, ranks, vectors):
+    """Fetch the nodes of customers whose slots are near: the ``steps`` oldest, which leave next, and where the newest will be;
+    and where their vectors will be."""
+    last = width_of(inodes) - 1
+    for member in range(begin, end):
         for track in range(tracks):
-            slot = irows[customers[place], me.TRACKS + track * me.TRACK_SIZE]
-            if slot >= 0:
+            slot = irows[customers[member], me.TRACKS + track * me.TRACK_SIZE]
+            if slot >= 0 and islots[slot, me.MASK] >= 0:
                 head, behind, base, mask = (
                     islots[slot, me.HEAD], islots[slot, me.END], islots[slot, me.BASE], islots[slot, me.MASK]
                 )  # fmt: skip
                 for node in range(head, min(head + steps, behind)):
-                    touched ^= inodes[base + (node & mask), last]
-                if mask >= 0:
-                    touched ^= inodes[base + (behind & mask), me.PANE]
-    return touched
+                    fetch(inodes, base + (node & mask), last)
+                fetch(inodes, base + (behind & mask), me.PANE)
+        for this in range(ends[member - 1] if member > 0 else 0, ends[member]):
+            fetch_row(vectors, ranks[this])
 
 
 @compiled
@@ -430,13 +443,19 @@ def apply_rows(plan, places, pools, batch, groups):
     codes, times, values, ranks = table(batch.codes), table(batch.times), table(batch.values), table(batch.ranks)
     for place in range(len(emitted)):
         emitted[place] = -1
-    near, panes = np.int64(0), np.full((max(1, len(track)), 2), me.LONG_AGO, np.int64)
+    panes = np.full((max(1, len(track)), 2), me.LONG_AGO, np.int64)
     present = table(panes)
     steps = min(MOST_STEPS, 1 + len(order) // max(1, groups))
     end = 0
     for member in range(groups):
-        if member % AHEAD == 0:
-            near ^= bring_near(customers, member, min(groups, member + AHEAD), len(track), steps, irows, islots, inodes)
+        if member % AHEAD == 0:  # what comes next is fetched in three steps, each of which needs what the one before has fetched
+            one, two, three, four = member + AHEAD, member + 2 * AHEAD, member + 3 * AHEAD, member + 4 * AHEAD
+            fetch_customers(customers, 0 if member == 0 else min(groups, three), min(groups, four), irows)
+            fetch_slots(customers, 0 if member == 0 else min(groups, two), min(groups, three), len(track), irows, islots)
+            fetch_nodes(
+                customers, 0 if member == 0 else min(groups, one), min(groups, two), len(track), steps, irows, islots, inodes,
+                ends, ranks, vectors,
+            )  # fmt: skip
         c = customers[member]
         begin, end = end, ends[member]
         for this in range(begin, end):
@@ -535,7 +554,7 @@ def apply_rows(plan, places, pools, batch, groups):
                 emitted[to] = row
                 for column in range(features):
                     vectors[to, column] = rows[c, at_vector + column]
-    scratch[0, 0] = near + panes[0, 0]  # or else the first would not be read at all, and the second be given back too early
+    scratch[0, 0] = panes[0, 0]  # or else it would be given back too early
     count = 0
     for place in range(len(emitted)):
         if emitted[place] >= 0:

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from churnstream.graph.table import compiled, inlined, table, word_at
+from churnstream.graph.table import compiled, fetch, inlined, table, word_at
 
 Bytes = NDArray[np.uint8]
 Whole = NDArray[np.int64]
@@ -21,7 +21,7 @@ UNKNOWN = -1
 FACTOR = np.uint64(0x9E3779B97F4A7C15)  # the golden ratio of 64 bits (Knuth, The Art of Computer Programming 3, 6.4), odd
 STEP, WORD = 8, np.uint64(8)
 HALF, LOWER, EMPTY = np.uint64(32), np.uint64(0xFFFFFFFF), np.uint64(0)
-AHEAD = 16
+AHEAD = 16  # keys between two steps of fetching
 
 
 @inlined
@@ -54,19 +54,19 @@ def is_same(data, start, end, text, first, last):
 
 
 @inlined
-def bring_near(hashes, begin, end, cells, text, starts, room):
-    """Read what the next keys will be compared with: their cells, then where the key of each lies, then its first byte.
-
-    The processor waits for the same step of all of them together. ``room`` has place for a number for each.
-    """
-    touched, mask = np.int64(0), np.uint64(len(cells) - 1)
-    for row in range(begin, end):
-        room[row] = np.int64(cells[hashes[row] & mask] & LOWER) - 1
-    for row in range(begin, end):
-        room[row] = starts[room[row]] if room[row] >= 0 else 0
-    for row in range(begin, end):
-        touched ^= np.int64(text[room[row]])
-    return touched
+def fetch_ahead(row, hashes, cells, starts, text, found):
+    """Have what later keys will be compared with fetched, in three steps, each of which needs what the one before has fetched:
+    the cell of a key, then where the key that stands there lies, then its bytes. ``found`` is room for what a step has read."""
+    mask = np.uint64(len(cells) - 1)
+    if row + 3 * AHEAD < len(found):
+        fetch(cells, np.int64(hashes[row + 3 * AHEAD] & mask), 0)
+    if row + 2 * AHEAD < len(found):
+        place = np.int64(cells[np.int64(hashes[row + 2 * AHEAD] & mask)] & LOWER) - 1
+        found[row + 2 * AHEAD] = place
+        if place >= 0:
+            fetch(starts, place, 0)
+    if row >= AHEAD and row + AHEAD < len(found) and found[row + AHEAD] >= 0:
+        fetch(text, starts[found[row + AHEAD]], 0)
 
 
 @compiled
@@ -87,10 +87,8 @@ def find(data, offsets, add, cells, text, starts, known, found):
     for row in range(len(found)):
         hashes[row] = hash_of(data, np.int64(offsets[row]), np.int64(offsets[row + 1]))
     mask = np.uint64(len(cells) - 1)
-    near = np.int64(0)
     for row in range(len(found)):
-        if row % AHEAD == 0:
-            near ^= bring_near(hashes, row, min(row + AHEAD, len(found)), cells, text, starts, found)
+        fetch_ahead(row, hashes, cells, starts, text, found)
         start, end = np.int64(offsets[row]), np.int64(offsets[row + 1])
         code = hashes[row]
         cell = code & mask
@@ -112,7 +110,7 @@ def find(data, offsets, add, cells, text, starts, known, found):
                 found[row] = at
                 break
             cell = (cell + np.uint64(1)) & mask
-    return known, near
+    return known
 
 
 @compiled
@@ -146,7 +144,7 @@ class Places:
         found = np.empty(len(keys), np.int64)
         if add:
             self._make_room(len(keys), int(offsets[-1] - offsets[0]))
-        self._known, _ = find(data, offsets, add, self._cells, self._text, self._starts, self._known, found)
+        self._known = find(data, offsets, add, self._cells, self._text, self._starts, self._known, found)
         return found
 
     def one(self, key: str) -> int:

@@ -11,6 +11,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from llvmlite import ir
 from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic, models, overload, register_model
@@ -88,6 +89,21 @@ def _store(_: Any, source: Any, row: Any, column: Any, value: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(source, row, column, value), codegen
+
+
+@_intrinsic
+def fetch(_: Any, source: Any, row: Any, column: Any) -> Any:
+    """Have the processor fetch the line of an element that will be written or read soon, and go on without waiting for it."""
+
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        number, pointer = ir.IntType(32), ir.IntType(8).as_pointer()
+        kind = ir.FunctionType(ir.VoidType(), [pointer, number, number, number])
+        prefetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
+        at = builder.bitcast(_place(context, builder, signature, arguments), pointer)
+        builder.call(prefetch, [at, number(1), number(3), number(1)])  # to be written, kept as near as can be, data
+        return context.get_dummy_value()
+
+    return types.void(source, row, column), codegen
 
 
 def _place(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
