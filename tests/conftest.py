@@ -1,3 +1,4 @@
+import asyncio
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -44,3 +45,13 @@ def real_data() -> Callable[[str], Path]:
         return path
 
     return find
+
+
+@pytest.fixture(autouse=True)
+def event_loop() -> Iterator[None]:
+    """MLRun takes the thread's event loop where it tells news, and would make one and leave it open."""
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    yield
+    asyncio.set_event_loop(None)
+    loop.close()

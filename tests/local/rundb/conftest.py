@@ -1,6 +1,5 @@
 """A project with jobs, a graph and a door, over a run database and a deployer of the test's own."""
 
-import asyncio
 import json
 import threading
 from collections.abc import Iterator
@@ -166,13 +165,3 @@ def project(db: LocalRunDB, context: Path) -> Any:
     project = mlrun.load_project(str(context), parameters={"case": "first_day"}, save=False)
     project.save_to_db()
     return project
-
-
-@pytest.fixture
-def event_loop() -> Iterator[None]:
-    """MLRun's workflows tell their news on the thread's event loop, which they would make and leave open."""
-    loop = asyncio.new_event_loop()
-    asyncio.set_event_loop(loop)
-    yield
-    asyncio.set_event_loop(None)
-    loop.close()

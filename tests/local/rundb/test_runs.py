@@ -70,7 +70,7 @@ def test_hyper_parameters_select_the_best_iteration(project: Any, capsys: pytest
     assert [len(project.list_runs("job-score", iter=each)) for each in (False, True)] == [1, 4]
 
 
-def test_a_local_workflow_runs_its_functions(project: Any, event_loop: None) -> None:
+def test_a_local_workflow_runs_its_functions(project: Any) -> None:
     status = project.run("main", arguments={"users": 2}, engine="local")
     assert status.state == "Succeeded"
     runs = project.list_runs(labels=f"workflow={status.run_id}")
