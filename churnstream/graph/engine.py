@@ -19,6 +19,7 @@ from churnstream.failpoints import reach
 from churnstream.features.windows import MICROSECOND
 from churnstream.graph import kernel, state
 from churnstream.graph import memory as me
+from churnstream.graph.batch import Batch, arrange, group
 from churnstream.graph.desk import Desk
 from churnstream.graph.memory import Memory
 from churnstream.graph.places import UNKNOWN, Places, grown
@@ -71,9 +72,9 @@ class WindowEngine:
         codes = self._codes(batch.column(batch.schema.get_field_index(EVENT_TYPE)))
         served = int(arrays.code[codes, SERVES].sum())
         work = self._room(rows, served)
-        groups = kernel.group(who, self._marks(), work.customers, work.ends, work.order)
+        groups = group(who, self._marks(), work.customers, work.ends, work.order)
         times = _buffer(batch.column(batch.schema.get_field_index(EVENT_TIME)), np.int64)
-        kernel.arrange(arrays.code[:, SERVES].copy(), codes, times, self._values(batch), work)
+        arrange(arrays.code[:, SERVES].copy(), codes, times, self._values(batch), work)
         waits = rows if arrays.anchored else 0
         nodes = rows * self._tracks_touched
         slots = min(groups * len(arrays.track), nodes + groups * self._sets_from_anchor)
@@ -117,11 +118,11 @@ class WindowEngine:
 
     # -- the inside ---------------------------------------------------------------------------------------------------------
 
-    def _room(self, rows: int, served: int) -> kernel.Batch:
+    def _room(self, rows: int, served: int) -> Batch:
         """Arrays for a batch of so many rows, of which so many are served."""
         fields, features, width, desk = len(self.plan.fields), len(self.plan.names), self.plan.arrays.width, self._desk
         desk.clear(rows * (7 + fields) + served * (1 + features) + width)
-        return kernel.Batch(
+        return Batch(
             customers=desk.words(rows),
             ends=desk.words(rows),
             order=desk.words(rows),

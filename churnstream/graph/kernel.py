@@ -6,14 +6,12 @@ near in memory is used together. An event that can still turn out to lie in a wi
 move, waits in a linked list; when the anchor moves, those windows are built again from it.
 """
 
-from typing import NamedTuple
-
 import numpy as np
 
 from churnstream.graph import aggregate as ag
+from churnstream.graph import fetching as fe
 from churnstream.graph import memory as me
 from churnstream.graph import panes as pn
-from churnstream.graph.memory import Real, Words
 from churnstream.graph.plan import (
     ACC_END,
     AGO,
@@ -42,98 +40,14 @@ from churnstream.graph.plan import (
     TRACK_END,
     VIEWS,
 )
-from churnstream.graph.table import compiled, fetch, inlined, table, width_of
-
-
-class Batch(NamedTuple):
-    """One batch on its way through the kernel.
-
-    ``customers``, ``ends`` and ``order`` are its rows by customer (see ``group``); in that order stand ``codes``, ``times``
-    (microseconds since 1970), ``values`` (rows, fields) and ``ranks`` (see ``arrange``). The kernel writes ``outcome`` (rows,),
-    APPLIED or LATE; ``vectors`` (rows that are served, features) and in ``emitted`` the row of each, in order, without gaps;
-    ``scratch`` (1, width) is room for one aggregate.
-    """
-
-    customers: Words
-    ends: Words
-    order: Words
-    codes: Words
-    times: Words
-    values: Real
-    ranks: Words
-    outcome: Words
-    emitted: Words
-    vectors: Real
-    scratch: Real
-
+from churnstream.graph.rings import append
+from churnstream.graph.sessions import into_session
+from churnstream.graph.sets import count_set, into_set, move_set
+from churnstream.graph.table import compiled, inlined, table
+from churnstream.graph.waiting import edge, forget, wait_for_anchor
 
 APPLIED, LATE = 0, 1
-AHEAD = 4  # how many customers are fetched at once
-MOST_STEPS = 16
 BITS = 63  # cells share the bits of a word
-LINE = 8  # words in a line of the processor's cache
-
-
-@compiled
-def group(who, mark, customers, ends, order):
-    """Put the rows of each customer together, in order; returns how many customers there are.
-
-    ``mark`` (places,) is -1 everywhere, before and after. ``customers`` (rows,) holds each customer, ``order`` (rows,) the rows
-    of the first one, then of the next, ``ends`` (rows,) where those of each end.
-    """
-    members = np.empty(len(who), np.int64)
-    who, mark, customers, ends, order, member_of = (
-        table(who), table(mark), table(customers), table(ends), table(order), table(members)
-    )  # fmt: skip
-    count = 0
-    for row in range(len(who)):
-        c = who[row]
-        member = mark[c]
-        if member < 0:
-            member = count
-            mark[c] = member
-            customers[member] = c
-            ends[member] = 0
-            count += 1
-        member_of[row] = member
-        ends[member] += 1
-    begin = 0
-    for member in range(count):
-        rows = ends[member]
-        ends[member] = begin
-        begin += rows
-        mark[customers[member]] = -1
-    for row in range(len(who)):
-        member = member_of[row]
-        order[ends[member]] = row
-        ends[member] += 1
-    return count
-
-
-@compiled
-def arrange(serves, codes, times, values, batch):
-    """Copy the columns of a batch into the order of its customers, so that what is used together lies together.
-
-    ``ranks`` tells how many rows before a row are of a type that ``serves`` (types,).
-    """
-    order, to_codes, to_times = table(batch.order), table(batch.codes), table(batch.times)
-    to_values, to_ranks, fields = table(batch.values), table(batch.ranks), values.shape[1]
-    ranks = np.empty(len(codes), np.int64)
-    served = 0
-    for row in range(len(codes)):
-        ranks[row] = served
-        served += serves[codes[row]]
-    for place in range(len(order)):
-        row = order[place]
-        to_codes[place], to_times[place], to_ranks[place] = codes[row], times[row], ranks[row]
-        for field in range(fields):
-            to_values[place, field] = values[row, field]
-
-
-@inlined
-def edge(irows, place):
-    """The column of an edge."""
-    return width_of(irows) - place
 
 
 @inlined
@@ -142,58 +56,6 @@ def is_defined(anchor, requires, irows, c):
     if irows[c, me.NEWEST] == me.LONG_AGO or (anchor >= 0 and irows[c, edge(irows, me.ANCHOR)] == me.NEVER):
         return False
     return requires < 0 or irows[c, edge(irows, me.REQUIRED)] != me.NEVER
-
-
-@inlined
-def room_to_wait(iwaits, free):
-    """A row of ``waits`` to be used; the pool has room, the caller saw to it."""
-    place = free[me.WAIT_FREE]
-    if place == me.NOWHERE:
-        place = free[me.WAIT_FRESH]
-        free[me.WAIT_FRESH] += 1
-    else:
-        free[me.WAIT_FREE] = iwaits[place, me.NEXT]
-    free[me.WAITS_LEFT] -= 1
-    return place
-
-
-@compiled
-def wait_for_anchor(irows, c, code, at, values, row, waits, iwaits, free):
-    """Append an event to the customer's list; the pool has room, the caller saw to it."""
-    place = room_to_wait(iwaits, free)
-    iwaits[place, me.AT] = at
-    iwaits[place, me.CODE] = code
-    iwaits[place, me.NEXT] = me.NOWHERE
-    for column in range(width_of(values)):
-        waits[place, me.NUMBERS + column] = values[row, column]
-    if irows[c, edge(irows, me.LAST_WAITING)] < 0:
-        irows[c, edge(irows, me.FIRST_WAITING)] = place
-    else:
-        iwaits[irows[c, edge(irows, me.LAST_WAITING)], me.NEXT] = place
-    irows[c, edge(irows, me.LAST_WAITING)] = place
-    irows[c, edge(irows, me.WAITING)] += 1
-
-
-@compiled
-def forget(irows, c, before, iwaits, free):
-    """Give back the customer's waiting events that happened before the instant ``before``."""
-    place, last = irows[c, edge(irows, me.FIRST_WAITING)], me.NOWHERE
-    while place >= 0:
-        following = iwaits[place, me.NEXT]
-        if iwaits[place, me.AT] < before:
-            if last < 0:
-                irows[c, edge(irows, me.FIRST_WAITING)] = following
-            else:
-                iwaits[last, me.NEXT] = following
-            iwaits[place, me.NEXT] = free[me.WAIT_FREE]
-            free[me.WAIT_FREE] = place
-            free[me.WAITS_LEFT] += 1
-            irows[c, edge(irows, me.WAITING)] -= 1
-        else:
-            last = place
-        place = following
-    irows[c, edge(irows, me.LAST_WAITING)] = last
-    irows[c, edge(irows, me.WAIT_LIMIT)] = max(me.FIRST_LIMIT, 2 * irows[c, edge(irows, me.WAITING)])
 
 
 @inlined
@@ -216,7 +78,7 @@ def into_windows_from_anchor(
     for place in range(code[k, TRACK], code[k, TRACK_END]):
         if track[place, DISTINCT_OF] == IS_SET_FROM_ANCHOR and after < track[place, GAP]:
             slot = irows[c, me.TRACKS + place * me.TRACK_SIZE + me.SLOT]
-            pn.into_set(islots, slot, np.int64(0), numbers[row, offset + track[place, COLUMN]], nodes, inodes, free, width)
+            into_set(islots, slot, np.int64(0), numbers[row, offset + track[place, COLUMN]], nodes, inodes, free, width)
             changed |= track[place, CELLS]
     return changed
 
@@ -267,18 +129,18 @@ def into_track(
     gap = track[place, GAP]
     if track[place, DISTINCT_OF] != SLIDES:
         pane = pane_now(place, track, at, present)
-        pn.into_set(islots, slot, pane, value, nodes, inodes, free, width)
+        into_set(islots, slot, pane, value, nodes, inodes, free, width)
         irows[c, at_track + me.LOOK_AT] = me.LONG_AGO
     elif gap > 0:
         oldest = irows[c, me.NEWEST] - lateness - gap
-        pn.into_session(islots, slots, slot, live, gap, oldest, at, value, nodes, inodes, free, width)
+        into_session(islots, slots, slot, live, gap, oldest, at, value, nodes, inodes, free, width)
         irows[c, at_track + me.LOOK_AT] = me.LONG_AGO
     else:
         pane = pane_now(place, track, at, present)
         newest = islots[slot, me.LIVE]
         if opened or pane > newest:
             if not opened:
-                closed = pn.append(islots, slot, nodes, inodes, free, newest)
+                closed = append(islots, slot, nodes, inodes, free, newest)
                 ag.copy(nodes, closed, me.HELD, slots, slot, live, width)
                 ag.clear(slots, slot, live, width)
             islots[slot, me.LIVE] = pane
@@ -308,7 +170,7 @@ def look(place, track, view, present, at_track, lateness, irows, c, as_of, islot
             else:
                 following = ended + lateness + 1 if as_of <= ended + lateness else np.int64(me.LONG_AGO)
     elif track[place, DISTINCT_OF] != IS_SET_FROM_ANCHOR:
-        following = pn.move_set(
+        following = move_set(
             first, views, view, pane_now(place, track, as_of, present), period, islots, slot, nodes, inodes, free
         )
     if following == me.LONG_AGO:
@@ -341,7 +203,7 @@ def read_track(place, each, moved, track, view, slot, as_of, present, islots, sl
             ag.clear(scratch, 0, 0, width)
     else:
         lowest = np.int64(0) if kind == IS_SET_FROM_ANCHOR else present - view[each, PANES] + 1
-        scratch[0, ag.N] = pn.count_set(lowest, islots, slot, inodes)
+        scratch[0, ag.N] = count_set(lowest, islots, slot, inodes)
 
 
 @inlined
@@ -376,50 +238,6 @@ def derive(derived, as_of, out, row, first):
                 out[row, to] = np.nan if other == 0 else one / other
 
 
-@inlined
-def fetch_row(source, row):
-    """Fetch all lines of a row."""
-    for column in range(0, width_of(source), LINE):
-        fetch(source, row, column)
-    fetch(source, row, width_of(source) - 1)
-
-
-@compiled
-def fetch_customers(customers, begin, end, irows):
-    """Fetch the rows of some customers."""
-    for member in range(begin, end):
-        fetch_row(irows, customers[member])
-
-
-@compiled
-def fetch_slots(customers, begin, end, tracks, irows, islots):
-    """Fetch the slots of customers whose rows are near."""
-    for member in range(begin, end):
-        for track in range(tracks):
-            slot = irows[customers[member], me.TRACKS + track * me.TRACK_SIZE]
-            if slot >= 0:
-                fetch_row(islots, slot)
-
-
-@compiled
-def fetch_nodes(customers, begin, end, tracks, steps, irows, islots, inodes, ends, ranks, vectors):
-    """Fetch the nodes of customers whose slots are near: the ``steps`` oldest, which leave next, and where the newest will be;
-    and where their vectors will be."""
-    last = width_of(inodes) - 1
-    for member in range(begin, end):
-        for track in range(tracks):
-            slot = irows[customers[member], me.TRACKS + track * me.TRACK_SIZE]
-            if slot >= 0 and islots[slot, me.MASK] >= 0:
-                head, behind, base, mask = (
-                    islots[slot, me.HEAD], islots[slot, me.END], islots[slot, me.BASE], islots[slot, me.MASK]
-                )  # fmt: skip
-                for node in range(head, min(head + steps, behind)):
-                    fetch(inodes, base + (node & mask), last)
-                fetch(inodes, base + (behind & mask), me.PANE)
-        for this in range(ends[member - 1] if member > 0 else 0, ends[member]):
-            fetch_row(vectors, ranks[this])
-
-
 @compiled
 def apply_rows(plan, places, pools, batch, groups):
     """Apply a batch of so many ``groups`` (see ``group``); returns how many vectors there are."""
@@ -445,17 +263,11 @@ def apply_rows(plan, places, pools, batch, groups):
         emitted[place] = -1
     panes = np.full((max(1, len(track)), 2), me.LONG_AGO, np.int64)
     present = table(panes)
-    steps = min(MOST_STEPS, 1 + len(order) // max(1, groups))
+    steps = min(fe.MOST_STEPS, 1 + len(order) // max(1, groups))
     end = 0
     for member in range(groups):
-        if member % AHEAD == 0:  # what comes next is fetched in three steps, each of which needs what the one before has fetched
-            one, two, three, four = member + AHEAD, member + 2 * AHEAD, member + 3 * AHEAD, member + 4 * AHEAD
-            fetch_customers(customers, 0 if member == 0 else min(groups, three), min(groups, four), irows)
-            fetch_slots(customers, 0 if member == 0 else min(groups, two), min(groups, three), len(track), irows, islots)
-            fetch_nodes(
-                customers, 0 if member == 0 else min(groups, one), min(groups, two), len(track), steps, irows, islots, inodes,
-                ends, ranks, vectors,
-            )  # fmt: skip
+        if member % fe.AHEAD == 0:
+            fe.fetch_ahead(member, groups, customers, len(track), steps, irows, islots, inodes, ends, ranks, vectors)
         c = customers[member]
         begin, end = end, ends[member]
         for this in range(begin, end):

@@ -1,9 +1,6 @@
 """Windows that move over panes, compiled: each reads in a handful of merges, however many panes it holds.
 
-A track's newest pane, the *live* one, is an aggregate in its slot; older panes are *nodes*, numbered without end in the order of
-time: from ``HEAD`` to before ``END`` they are there. They stand in a ring, a stretch of the pool of a power of two of rows, node
-``n`` in the row ``BASE + (n & MASK)``; a ring that is full moves into one of twice its size, one that is nearly empty into one of
-half. Free rings are chained by their size.
+A track's newest pane, the *live* one, is an aggregate in its slot; older panes are nodes in its ring (``rings``).
 
 A short view knows its first node and merges from there on. A long one is a queue made of two stacks (Tangwongsan, Hirzel and
 Schneider 2015, doi:10.14778/2752939.2752940, section 4). Its nodes are those from ``START`` to before ``TAKEN``. Up to its *flip*
@@ -12,14 +9,12 @@ they are merged in its *back*. Its value is the front, the back, and the live pa
 is turned into merges, once for each node it holds. An event that comes out of order into an older pane makes the views of its
 track start again.
 
-``LOOK_AT`` is the instant at which time alone changes a view of the track next: until then only an event does. Sessions keep the
-present run of events as their live pane and older runs as nodes. A set of distinct values has no live pane, and one node a value
-in order of the pane that the value was last seen in.
+``LOOK_AT`` is the instant at which time alone changes a view of the track next: until then only an event does.
 """
 
 import numpy as np
 
-from churnstream.graph.aggregate import FIRST_AT, LAST_AT, SUM, N, add, clear, copy, merge
+from churnstream.graph.aggregate import add, clear, copy, merge
 from churnstream.graph.memory import (
     BASE,
     END,
@@ -31,15 +26,11 @@ from churnstream.graph.memory import (
     LOOK_AT,
     MASK,
     NEVER,
-    NODE_FRESH,
-    NODES_LEFT,
     NOWHERE,
     PANE,
-    RINGS,
     SLOT_FREE,
     SLOT_FRESH,
     SLOTS_LEFT,
-    SMALLEST,
     STACK_SIZE,
     START,
     STARTS,
@@ -48,7 +39,8 @@ from churnstream.graph.memory import (
     VIEWS,
 )
 from churnstream.graph.plan import AGO, NO_END, PANES, STACK
-from churnstream.graph.table import compiled, inlined, width_of
+from churnstream.graph.rings import drop, free_ring, insert
+from churnstream.graph.table import compiled, inlined
 
 
 @inlined
@@ -103,89 +95,6 @@ def close_slot(irows, c, at, islots, inodes, free):
     irows[c, at + LOOK_AT] = NEVER
 
 
-@inlined
-def size_class(mask):
-    """Which of the chains of free rings one with this mask belongs to."""
-    place = RINGS
-    while mask >> (place - RINGS) > 0:
-        place += 1
-    return place
-
-
-@inlined
-def free_ring(base, mask, inodes, free):
-    """Give back a ring, which may have no rows."""
-    if mask != NOWHERE:
-        chain = size_class(mask)
-        inodes[base, PANE] = free[chain]
-        free[chain] = base
-
-
-@compiled
-def move_ring(islots, slot, mask, nodes, inodes, free):
-    """Move a track's nodes into a ring with another mask, in which they have room; the pool has room as well."""
-    chain = size_class(mask)
-    base = free[chain]
-    if base == NOWHERE:
-        base = free[NODE_FRESH]
-        free[NODE_FRESH] += mask + 1
-        free[NODES_LEFT] -= mask + 1
-    else:
-        free[chain] = inodes[base, PANE]
-    old_base, old_mask = islots[slot, BASE], islots[slot, MASK]
-    for node in range(islots[slot, HEAD], islots[slot, END]):
-        to, place = base + (node & mask), old_base + (node & old_mask)
-        for column in range(width_of(inodes)):
-            inodes[to, column] = inodes[place, column]
-    free_ring(old_base, old_mask, inodes, free)
-    islots[slot, BASE], islots[slot, MASK] = base, mask
-
-
-@inlined
-def make_room(islots, slot, nodes, inodes, free):
-    """Have room for one more node."""
-    mask = islots[slot, MASK]
-    if islots[slot, END] - islots[slot, HEAD] > mask:
-        move_ring(islots, slot, max(2 * mask + 1, SMALLEST - 1), nodes, inodes, free)
-
-
-@inlined
-def append(islots, slot, nodes, inodes, free, pane):
-    """The row of a new newest node; its aggregate is not clear."""
-    make_room(islots, slot, nodes, inodes, free)
-    node = islots[slot, END]
-    place = islots[slot, BASE] + (node & islots[slot, MASK])
-    inodes[place, PANE] = pane
-    islots[slot, END] = node + 1
-    return place
-
-
-@compiled
-def insert(islots, slot, node, nodes, inodes, free, pane):
-    """The row of a new node with the number ``node``, those from there on move on; its aggregate is not clear."""
-    make_room(islots, slot, nodes, inodes, free)
-    base, mask = islots[slot, BASE], islots[slot, MASK]
-    for each in range(islots[slot, END], node, -1):
-        to, place = base + (each & mask), base + ((each - 1) & mask)
-        for column in range(width_of(inodes)):
-            inodes[to, column] = inodes[place, column]
-    islots[slot, END] += 1
-    place = base + (node & mask)
-    inodes[place, PANE] = pane
-    return place
-
-
-@compiled
-def remove(islots, slot, node, inodes):
-    """Take a node out; those behind it move up."""
-    base, mask = islots[slot, BASE], islots[slot, MASK]
-    islots[slot, END] -= 1
-    for each in range(node, islots[slot, END]):
-        to, place = base + (each & mask), base + ((each + 1) & mask)
-        for column in range(width_of(inodes)):
-            inodes[to, column] = inodes[place, column]
-
-
 @compiled
 def into_older_pane(islots, slots, slot, live, length, pane, instant, value, nodes, inodes, free, width):
     """Add one number to an older pane than the live one; the views of the track start again."""
@@ -198,78 +107,6 @@ def into_older_pane(islots, slots, slot, live, length, pane, instant, value, nod
         clear(nodes, place, HELD, width)
     add(nodes, place, HELD, instant, value, width)
     forget_views(islots, slots, slot, live, length, width)
-
-
-@compiled
-def into_session(islots, slots, slot, live, gap, oldest, instant, value, nodes, inodes, free, width):
-    """Add one number to the run of events it belongs to, joining two runs where it stands between them.
-
-    Runs that ended before ``oldest`` are given back: nothing that may still come can reach them.
-    """
-    if slots[slot, live + N] == 0.0 or instant > slots[slot, live + LAST_AT] + gap:
-        if slots[slot, live + N] > 0.0:
-            place = append(islots, slot, nodes, inodes, free, 0)
-            copy(nodes, place, HELD, slots, slot, live, width)
-            clear(slots, slot, live, width)
-        add(slots, slot, live, instant, value, width)
-    elif instant >= slots[slot, live + FIRST_AT] - gap:
-        add(slots, slot, live, instant, value, width)
-        node = islots[slot, END] - 1
-        place = islots[slot, BASE] + (node & islots[slot, MASK])
-        if node >= islots[slot, HEAD] and slots[slot, live + FIRST_AT] - nodes[place, HELD + LAST_AT] <= gap:
-            merge(nodes, place, HELD, slots, slot, live, width)
-            copy(slots, slot, live, nodes, place, HELD, width)
-            islots[slot, END] = node
-    else:
-        base, mask, node = islots[slot, BASE], islots[slot, MASK], islots[slot, END] - 1
-        while node >= islots[slot, HEAD] and instant < nodes[base + (node & mask), HELD + FIRST_AT] - gap:
-            node -= 1
-        place = base + (node & mask)
-        if node < islots[slot, HEAD] or instant > nodes[place, HELD + LAST_AT] + gap:
-            node += 1
-            place = insert(islots, slot, node, nodes, inodes, free, 0)
-            clear(nodes, place, HELD, width)
-        add(nodes, place, HELD, instant, value, width)
-        before = islots[slot, BASE] + ((node - 1) & islots[slot, MASK])
-        if node > islots[slot, HEAD] and nodes[place, HELD + FIRST_AT] - nodes[before, HELD + LAST_AT] <= gap:
-            merge(nodes, before, HELD, nodes, place, HELD, width)
-            remove(islots, slot, node, inodes)
-    head = islots[slot, HEAD]
-    while head < islots[slot, END] and nodes[islots[slot, BASE] + (head & islots[slot, MASK]), HELD + LAST_AT] < oldest:
-        head += 1
-    drop(islots, slot, head, nodes, inodes, free)
-
-
-@compiled
-def into_set(islots, slot, pane, value, nodes, inodes, free, width):
-    """Note that a value was seen in a pane."""
-    base, mask, node = islots[slot, BASE], islots[slot, MASK], islots[slot, END] - 1
-    newer = islots[slot, END]  # the first node that is newer than the pane
-    while node >= islots[slot, HEAD] and nodes[base + (node & mask), HELD + SUM] != value:
-        if inodes[base + (node & mask), PANE] > pane:
-            newer = node
-        node -= 1
-    if node >= islots[slot, HEAD]:
-        if inodes[base + (node & mask), PANE] >= pane:
-            return
-        remove(islots, slot, node, inodes)
-        newer -= 1
-    place = insert(islots, slot, newer, nodes, inodes, free, pane)
-    clear(nodes, place, HELD, width)
-    add(nodes, place, HELD, 0.0, value, width)
-
-
-@inlined
-def drop(islots, slot, head, nodes, inodes, free):
-    """Forget the nodes before ``head``."""
-    if head != islots[slot, HEAD]:
-        islots[slot, HEAD] = head
-        mask, left = islots[slot, MASK], islots[slot, END] - head
-        if left == 0:
-            free_ring(islots[slot, BASE], mask, inodes, free)
-            islots[slot, MASK] = NOWHERE
-        elif 4 * left <= mask:
-            move_ring(islots, slot, mask >> 1, nodes, inodes, free)
 
 
 @inlined
@@ -424,29 +261,3 @@ def walk(lowest, highest, islots, slots, slot, live, nodes, inodes, scratch, wid
             merge(scratch, 0, 0, nodes, place, HELD, width)
     if lowest <= islots[slot, LIVE] <= highest:
         merge(scratch, 0, 0, slots, slot, live, width)
-
-
-@compiled
-def count_set(lowest, islots, slot, inodes):
-    """How many values of a set were seen in the pane ``lowest`` or later."""
-    node = islots[slot, END]
-    while node > islots[slot, HEAD] and inodes[islots[slot, BASE] + ((node - 1) & islots[slot, MASK]), PANE] >= lowest:
-        node -= 1
-    return islots[slot, END] - node
-
-
-@compiled
-def move_set(first, views, view, present, period, islots, slot, nodes, inodes, free):
-    """Forget the values of a set that no view will count again; returns when to look next, LONG_AGO when none is left."""
-    following, head, end = np.int64(NEVER), islots[slot, END], islots[slot, END]
-    for each in range(first, first + views):
-        lowest = present - view[each, PANES] + 1
-        node = end - count_set(lowest, islots, slot, inodes)
-        head = min(head, node)
-        if node < end:
-            pane = inodes[islots[slot, BASE] + (node & islots[slot, MASK]), PANE]
-            following = min(following, pane + view[each, PANES])
-    drop(islots, slot, head, nodes, inodes, free)
-    if head == end:
-        return np.int64(LONG_AGO)
-    return following * period if following != NEVER else np.int64(NEVER)

@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 
 from churnstream.errors import FingerprintMismatch, UnknownVersion, UnreadablePayload
 from churnstream.graph import aggregate as ag
-from churnstream.graph import kernel
 from churnstream.graph import memory as me
 from churnstream.graph import panes as pn
 from churnstream.graph.memory import Layout, Pools, Words
 from churnstream.graph.plan import FIRST_VIEW, STACK, VIEWS, Plan
+from churnstream.graph.rings import append
 from churnstream.graph.table import compiled, inlined, table
+from churnstream.graph.waiting import room_to_wait
 
 VERSION = 4
 VERSION_AT, FINGERPRINT_AT, NODES_AT, HEADER = range(4)
@@ -132,7 +133,7 @@ def read(places, chosen, track, view, width, words, pools):
         at += places.row
         last = np.int64(me.NOWHERE)
         for _ in range(irows[c, places.row - me.WAITING] if places.edges > 0 else 0):
-            place = kernel.room_to_wait(iwaits, free)
+            place = room_to_wait(iwaits, free)
             iwaits[place, me.AT], iwaits[place, me.CODE], iwaits[place, me.NEXT] = words[at], words[at + 1], me.NOWHERE
             for column in range(me.NUMBERS, places.wait):
                 iwaits[place, column] = words[at + column - 1]
@@ -157,7 +158,7 @@ def read(places, chosen, track, view, width, words, pools):
             at += places.slot
             for _ in range(count):
                 single = (words[at] & 1) == 1
-                place = pn.append(islots, slot, nodes, inodes, free, words[at] >> 1)
+                place = append(islots, slot, nodes, inodes, free, words[at] >> 1)
                 if single:
                     ag.clear(nodes, place, me.HELD, width)
                     ag.add(nodes, place, me.HELD, numbers[at + 2] if width == ag.WIDTH else 0.0, numbers[at + 1], width)
