@@ -4,17 +4,17 @@ import itertools
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from churnstream.local import Home, SupervisorClient
+from churnstream.local import SupervisorClient
 from tests.conformance.differences import DIFFERENCES, DRIVERS, OURS, PROCESSOR, WRAPPER, Difference, Driver
 from tests.conformance.drivers import Running, processor_path, wrapper_folder
 from tests.conformance.processor import NuclioProcessor
 from tests.conformance.worker import OurWorker
+from tests.waiting import platform
 
 Start = Callable[..., Any]
 
@@ -22,10 +22,8 @@ Start = Callable[..., Any]
 @pytest.fixture(scope="session")
 def our_platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SupervisorClient]:
     """A local platform for the whole suite."""
-    client = SupervisorClient(Home(tmp_path_factory.mktemp("conformance")))
-    client.up()
-    yield client
-    client.down(timedelta(0))
+    with platform(tmp_path_factory.mktemp("conformance")) as client:
+        yield client
 
 
 @pytest.fixture(scope="module")

@@ -1,9 +1,8 @@
 """The file in which a function under test notes what happens to it."""
 
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+
+from tests.waiting import wait_until
 
 DEADLINE_S = 30.0
 
@@ -20,12 +19,3 @@ class Notes:
     def wait_for(self, line: str) -> None:
         """Returns once the line is there; a test that waits too long fails."""
         wait_until(lambda: line in self.lines(), f"the note {line!r}")
-
-
-def wait_until(question: Callable[[], Any], what: str) -> Any:
-    """The first answer that is true."""
-    deadline = time.monotonic() + DEADLINE_S
-    while not (answer := question()):
-        assert time.monotonic() < deadline, f"{what} did not come within {DEADLINE_S:g} s"
-        time.sleep(0.005)
-    return answer

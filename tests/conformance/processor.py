@@ -14,7 +14,8 @@ import yaml
 
 from tests.conformance.drivers import BODY_LIMIT, FUNCTIONS, WRAPPER_FILE, DidNotStart, Running, own_environment
 from tests.conformance.messages import Connection, Reply, Request
-from tests.conformance.notes import Notes, wait_until
+from tests.conformance.notes import Notes
+from tests.waiting import wait_until
 
 LAST_S = 60.0
 

@@ -12,7 +12,7 @@ from tests.conformance.conftest import Start
 from tests.conformance.differences import OURS, Difference, Driver
 from tests.conformance.drivers import Running
 from tests.conformance.messages import Request
-from tests.conformance.notes import wait_until
+from tests.waiting import wait_until
 
 JSON = {"Content-Type": "application/json"}
 ALWAYS = {

@@ -10,7 +10,7 @@ from tests.conformance.conftest import Start
 from tests.conformance.differences import OURS, Difference, Driver
 from tests.conformance.drivers import STREAM, Reading
 from tests.conformance.messages import Request
-from tests.conformance.notes import wait_until
+from tests.waiting import wait_until
 
 JSON = {"content-type": "application/json"}
 

@@ -21,7 +21,8 @@ import msgpack
 
 from tests.conformance.drivers import FUNCTIONS, SHARDS, STREAM, WRAPPER_FILE, DidNotStart, Reading, own_environment
 from tests.conformance.messages import Reply, Request
-from tests.conformance.notes import Notes, wait_until
+from tests.conformance.notes import Notes
+from tests.waiting import wait_until
 
 ACK = "streamMessageAck"
 START_S = 30.0

@@ -5,9 +5,7 @@ import http.client
 import json
 import random
 import socket
-import time
-from collections.abc import Callable, Iterator
-from datetime import timedelta
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +13,11 @@ import psutil
 import pytest
 
 from churnstream import topology
-from churnstream.local import Home, SupervisorClient
+from churnstream.local import SupervisorClient
 from churnstream.reading import count, totals
 from churnstream.settings import read_settings
 from churnstream.topology import INCOMING
+from tests.waiting import platform, wait_until
 
 CONNECTIONS, AT_ONCE = 10_000, 200
 CUSTOMERS = 40
@@ -27,16 +26,8 @@ NAME = "incoming-event-handler"
 
 @pytest.fixture
 def client(tmp_path: Path) -> Iterator[SupervisorClient]:
-    made = SupervisorClient(Home(tmp_path / "home"))
-    yield made
-    made.down(timedelta(0))
-
-
-def wait_until(holds: Callable[[], Any]) -> None:
-    deadline = time.monotonic() + 60
-    while not holds():
-        assert time.monotonic() < deadline, "this never became true"
-        time.sleep(0.05)
+    with platform(tmp_path / "home", up=False) as made:
+        yield made
 
 
 def door(root: Path) -> dict[str, Any]:

@@ -5,16 +5,15 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
-from datetime import timedelta
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
-from churnstream.local import Home, SupervisorClient
+from churnstream.local import SupervisorClient
+from tests.waiting import platform, wait_until
 
 MANY = 4
 ECHO = "def handler(context, event):\n    return 'here'\n"
@@ -22,17 +21,8 @@ ECHO = "def handler(context, event):\n    return 'here'\n"
 
 @pytest.fixture
 def client(tmp_path: Path) -> Iterator[SupervisorClient]:
-    made = SupervisorClient(Home(tmp_path / "home"))
-    yield made
-    made.down(timedelta(0))
-
-
-def wait_until(holds: Callable[[], Any]) -> Any:
-    deadline = time.monotonic() + 60
-    while not (answer := holds()):
-        assert time.monotonic() < deadline, "this never became true"
-        time.sleep(0.01)
-    return answer
+    with platform(tmp_path / "home", up=False) as made:
+        yield made
 
 
 def echo(name: str) -> dict[str, Any]:

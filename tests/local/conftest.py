@@ -1,5 +1,4 @@
 import base64
-import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -8,22 +7,13 @@ from typing import Any
 import pytest
 
 from churnstream.local import Home, SupervisorClient
-
-DEADLINE_S = 30.0
+from tests import waiting
 
 
 @pytest.fixture(scope="session")
 def wait_until() -> Callable[[Callable[[], Any]], Any]:
     """``wait_until(question)`` is the first answer that is true; a test that waits too long fails."""
-
-    def wait(question: Callable[[], Any]) -> Any:
-        deadline = time.monotonic() + DEADLINE_S
-        while not (answer := question()):
-            assert time.monotonic() < deadline, "this never became true"
-            time.sleep(0.01)
-        return answer
-
-    return wait
+    return waiting.wait_until
 
 
 @pytest.fixture(scope="session")
@@ -48,10 +38,8 @@ def function() -> Callable[..., dict[str, Any]]:
 @pytest.fixture(scope="module")
 def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SupervisorClient]:
     """A platform of this module's own."""
-    client = SupervisorClient(Home(tmp_path_factory.mktemp("platform")))
-    client.up()
-    yield client
-    client.down(timedelta(0))
+    with waiting.platform(tmp_path_factory.mktemp("platform")) as client:
+        yield client
 
 
 @pytest.fixture

@@ -24,5 +24,5 @@ def test_it_runs_to_its_end_and_complains_of_nothing(name: str, plays: Executed)
 
 def test_every_play_is_accounted_for(plays: Executed) -> None:
     said_last = said(plays["5-serving"])
-    assert "generated-stream: 153,920 in = 153,828 applied + 92 duplicate + 0 late + 0 invalid (exact)" in said_last
+    assert "generated-stream: 153,920 in = 153,828 applied + 92 duplicate + 0 late + 0 invalid + 0 erased (exact)" in said_last
     assert "UNACCOUNTED" not in said_last

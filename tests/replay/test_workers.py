@@ -22,6 +22,7 @@ from churnstream.records import Delivered, Record
 from churnstream.settings import Settings, read_settings
 from churnstream.topology import ENRICHED, FEATURES, INFERENCE, SERVING, SHARDS
 from churnstream.wiring import open_parts, open_stream, open_table
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -90,13 +91,6 @@ class Platform:
 
     def _environment(self) -> dict[str, str]:
         return os.environ | {"CHURNSTREAM_HOME": str(self.home)}
-
-
-def wait_until(holds: Callable[[], Any]) -> None:
-    deadline = time.monotonic() + 60
-    while not holds():
-        assert time.monotonic() < deadline, "this never became true"
-        time.sleep(0.01)
 
 
 def table(settings: Settings) -> dict[str, str]:

@@ -14,12 +14,13 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from churnstream.errors import UnknownFunction
 from churnstream.journal import Changes
-from churnstream.local import Home, SupervisorClient
+from churnstream.local import SupervisorClient
 from churnstream.records import Record
 from churnstream.settings import read_settings
 from churnstream.topology import GENERATED
 from churnstream.usecases import load
 from churnstream.wiring import open_parts
+from tests.waiting import platform
 
 NAME = "incoming-event-handler"
 CODE = (Path(__file__).parents[2] / "functions" / "incoming_event_handler.py").read_text()
@@ -28,10 +29,8 @@ EVENT = json.dumps(dict(load("first_day").example), default=str).encode()
 
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SupervisorClient]:
-    client = SupervisorClient(Home(tmp_path_factory.mktemp("platform")))
-    client.up()
-    yield client
-    client.down(timedelta(0))
+    with platform(tmp_path_factory.mktemp("platform")) as client:
+        yield client
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -22,11 +22,11 @@ from churnstream.errors import ChurnstreamError
 from churnstream.local import Home, SupervisorClient
 from churnstream.local.specification import Specification
 from churnstream.settings import Settings, read_settings
+from tests.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[3]
 PROJECT = "churnstream"
 RIVER = tuple(each.name for each in topology.FUNCTIONS if each.kind != "job")
-LOOK_S = 0.02
 LONGEST_S = 120.0  # for anything that is waited for; beyond it the run has failed
 FAILED = (ChurnstreamError, OSError, http.client.HTTPException)  # what a client sees when the other side is killed
 
@@ -112,7 +112,7 @@ class River:
     def finish(self) -> None:
         """Return when everything that was fed has gone through every function; raises NotDrained."""
         for name in RIVER:
-            wait_until(lambda name=name: (self.heal(), self.state(name)["state"] == "ready")[1], f"{name} to come back")
+            wait_until(lambda name=name: (self.heal(), self.state(name)["state"] == "ready")[1], f"{name}'s return", LONGEST_S)
             self.client.drain(name, timedelta(seconds=10 * LONGEST_S))
 
     def down(self) -> None:
@@ -192,13 +192,3 @@ class Producer:
     def _read(self, lines: Iterator[str]) -> None:
         for line in lines:
             self._told.put(int(line))
-
-
-def wait_until(holds: Callable[[], Any], what: str, seconds: float = LONGEST_S) -> Any:
-    """The first answer that is true; raises TimeoutError."""
-    deadline = time.monotonic() + seconds
-    while not (answer := holds()):
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"waited {seconds:g} s for {what}")
-        time.sleep(LOOK_S)
-    return answer
