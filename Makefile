@@ -1,11 +1,13 @@
 # Churnstream: `make help` says what there is. Everything runs in .venv, which scripts/set-up makes from the committed lock.
 
 BIN := .venv/bin
+# a module's tests stay together, in order; each process has a platform of its own
+PARALLEL := --numprocesses=logical --maxprocesses=4 --dist=loadscope --no-loadscope-reorder
 export CASE DATA USERS EVENTS PEERS POINTS SEED KILLS BODIES
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-slow check lint certificate torture fuzz bench-features bench-river bench-latency bench-door bench-worker \
-	bench-recovery bench-windows-cost lab lock up down status clean
+	bench-recovery bench-workers bench-metrics bench-windows-cost bench-serving lab lock up down status clean
 
 help: ## Say what each target does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
@@ -17,11 +19,11 @@ demo: ## Run the numbered notebooks, end to end; CASE= DATA= USERS= EVENTS= choo
 
 test: ## Run the tests, but for the slow ones
 	@scripts/set-up dev
-	@$(BIN)/pytest
+	@$(BIN)/pytest $(PARALLEL)
 
 test-slow: ## Run the slow tests
 	@scripts/set-up dev
-	@$(BIN)/pytest -m slow
+	@$(BIN)/pytest -m slow $(PARALLEL)
 
 lint: ## Check format, style and types
 	@scripts/set-up dev
@@ -64,6 +66,14 @@ bench-worker: ## Measure requests a second of a handler that does nothing, besid
 	@scripts/set-up dev
 	@$(BIN)/python -m tests.bench.worker
 
+bench-workers: ## Measure two workers against one for the features function
+	@scripts/set-up base
+	@$(BIN)/python -m tests.bench.workers
+
+bench-metrics: ## Measure what metrics cost the features function
+	@scripts/set-up base
+	@$(BIN)/python -m tests.bench.metrics
+
 bench-recovery: ## Measure how soon predictions go on after every process was killed at once
 	@scripts/set-up base
 	@$(BIN)/python -m tests.bench.recovery
@@ -71,6 +81,11 @@ bench-recovery: ## Measure how soon predictions go on after every process was ki
 bench-windows-cost: ## Measure and draw what an event costs, against customers and windows
 	@scripts/set-up base
 	@$(BIN)/python -m tests.bench.features_cost
+
+bench-serving: ## Measure requests a second of serving, beside others who serve models
+	@scripts/set-up dev
+	@scripts/set-up-serving-peers
+	@$(BIN)/python -m tests.bench.serving
 
 lab: ## Open the notebooks in JupyterLab
 	@scripts/set-up lab

@@ -47,11 +47,13 @@ def build_features_graph(function: Any) -> Any:
     return graph
 
 
-def build_serving_graph(function: Any, case: str, model_path: str | None = None) -> None:
-    """A router with one model; ``model_path`` is a model artifact or a folder, by default the one that comes with the case."""
+def build_serving_graph(function: Any, case: str, model_path: str | None = None, **told: Any) -> None:
+    """A router with one model; ``model_path`` is a model artifact, a folder, by default the one that comes with the case, or
+    ``champion``, the registry's. ``told`` is what else the model takes, such as ``candidates``."""
+    function.spec.function_handler = "serving-nuclio:answer"
     function.set_topology("router", class_name="ChurnRouter")
     shipped = HERE / "assets" / "model" / case
     if model_path is None and shipped.is_dir():
         model_path = str(shipped)
     if model_path is not None:
-        function.add_model("churn", class_name="ChurnModel", model_path=model_path)
+        function.add_model("churn", class_name="ChurnModel", model_path=model_path, **told)

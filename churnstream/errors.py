@@ -66,7 +66,11 @@ class InvalidModel(ChurnstreamError):
 
 
 class BadRequest(ChurnstreamError):
-    """A request for a prediction cannot be understood."""
+    """A request cannot be understood."""
+
+
+class KeyReused(ChurnstreamError):
+    """A request came under the Idempotency-Key of another one; nothing of it was taken."""
 
 
 class UnknownCustomer(ChurnstreamError):
@@ -75,6 +79,30 @@ class UnknownCustomer(ChurnstreamError):
 
 class NotEnoughData(ChurnstreamError):
     """A training set is too small, or has one class only."""
+
+
+class LeakFound(ChurnstreamError):
+    """A column of a training set knows what was not known at the decision; ``column`` is its name."""
+
+    def __init__(self, column: str, why: str):
+        super().__init__(f"the column {column} looks into the future: {why}")
+        self.column = column
+
+
+class UnknownModel(ChurnstreamError):
+    """The registry has no model of this version."""
+
+
+class MissingExtra(ChurnstreamError):
+    """Something needs a library that the base install leaves out."""
+
+    def __init__(self, what: str, extra: str):
+        super().__init__(f"{what} needs the extra {extra!r}, which is not installed: pip install 'churnstream[{extra}]'")
+        self.extra = extra
+
+
+class NotPromoted(ChurnstreamError):
+    """A challenger is not better than the champion by more than noise, or worse somewhere."""
 
 
 class UnknownFunction(ChurnstreamError):

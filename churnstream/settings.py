@@ -16,7 +16,8 @@ MOST = 1_000_000_000  # rows or seconds: beyond it stands a slip of the pen
 class Settings:
     """What a function is told from outside.
 
-    ``streams`` and ``tables`` are addresses: ``embedded://<folder>``; the archive of Parquet files lies in ``archive``. Under
+    ``streams`` and ``tables`` are addresses: ``embedded://<folder>``; the archive of Parquet files lies in ``archive``, the
+    registry of models in ``models``, and the keys that sign them in ``home``; these two are None where there is no home. Under
     light load a request waits ``batch_wait`` at most, so that those that come meanwhile share its commit; zero: none waits. A
     record that fails ``tries`` times is looked into, and goes on without the rows that make it fail. Nothing is written to a
     stream of which a reader has more than ``backlog_rows`` left to read. What every
@@ -37,6 +38,8 @@ class Settings:
     backlog_rows: int = 50_000_000
     retention_age: timedelta | None = None
     retention_bytes: int | None = None
+    models: Path | None = None
+    home: Path | None = None
 
 
 def read_settings(environment: Mapping[str, str]) -> Settings:
@@ -70,6 +73,8 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         if (hours := _number(environment, "CHURNSTREAM_RETENTION_HOURS", 0, least=0))
         else None,
         retention_bytes=int(1e6 * size) if (size := _number(environment, "CHURNSTREAM_RETENTION_MB", 0, least=0)) else None,
+        models=_models(environment.get("CHURNSTREAM_MODELS"), home, project, case),
+        home=Path(home) if home else None,
     )
 
 
@@ -79,6 +84,12 @@ def _archive(given: str | None, folder: Path | None) -> Path:
     if folder is None:
         raise MissingSetting("CHURNSTREAM_ARCHIVE", needed_by="the Parquet archive")
     return folder / "parquet"
+
+
+def _models(given: str | None, home: str | None, project: str, case: str) -> Path | None:
+    if given:
+        return Path(given)
+    return Path(home) / "registry" / project / case if home else None
 
 
 def _number(environment: Mapping[str, str], name: str, default: float, least: float) -> float:

@@ -9,10 +9,10 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from churnstream import topology
-from churnstream.errors import InvalidSetting
+from churnstream.errors import InvalidSetting, MissingSetting
 from churnstream.journal import Journal, Journals, damages, journal_path
 from churnstream.records import Delivered
 from churnstream.settings import Settings, read_settings
@@ -24,6 +24,10 @@ from churnstream.tables.base import TableReader
 from churnstream.tables.embedded import EmbeddedTable
 from churnstream.usecases import load
 from churnstream.usecases.case import UseCase
+
+if TYPE_CHECKING:
+    from churnstream.models.keys import Keys
+    from churnstream.models.registry import Registry
 
 REDRIVE = "redrive"  # who writes what dead letters hold back into streams: a stream a function
 REDRIVEN = "redriven-"
@@ -82,15 +86,21 @@ class Parts:
         return EmbeddedUnit(self.journals, self.function.name, shard, None, self.clock)
 
     def unread(self, stream: str) -> dict[str, int]:
-        """How many rows of ``stream``, which this function writes, each function that reads it has left to read."""
+        """How many rows of ``stream``, which this function writes, each function that reads it has left to read.
+
+        One that was never deployed holds nobody up, unless none was.
+        """
         found: dict[str, int] = {}
+        deployed: set[str] = set()
         for reader in (each.name for each in topology.FUNCTIONS if stream in each.reads):
             journals = self._readers.setdefault(reader, Journals(_folder(self.settings.streams), reader, self.shards))
             found[reader] = 0
             for shard in range(self.shards):
                 written, at = self.journals[shard], journals[shard].position(stream, shard)
                 found[reader] += written.rows(stream) - written.rows(stream, at)
-        return found
+                if journals[shard].path.exists():
+                    deployed.add(reader)
+        return {reader: rows for reader, rows in found.items() if reader in deployed} or found
 
     def table(self, name: str) -> TableReader:
         return open_table(name, self.settings)
@@ -170,6 +180,24 @@ def open_unit(function: str, settings: Settings, record: Delivered, clock: Calla
 def open_table(name: str, settings: Settings) -> TableReader:
     """A reader of the table."""
     return EmbeddedTable(Journals(_folder(settings.tables), topology.keeper(name), topology.SHARDS), name)
+
+
+def model_keys(settings: Settings, signing: bool = False) -> "Keys":
+    """Whose models are trusted; with ``signing`` also a private key, which a home gets when it has none."""
+    from churnstream.models.keys import read_keys, signing_keys  # costs what only training and serving have to pay
+
+    given = {name: os.environ.get(f"CHURNSTREAM_{name.upper()}", "") for name in ("signing_key", "trusted_keys")}
+    read = signing_keys if signing else read_keys
+    return read(settings.home, given["signing_key"], given["trusted_keys"])
+
+
+def open_registry(settings: Settings) -> "Registry":
+    """The registry of the models of a project and case."""
+    from churnstream.models.registry import Registry
+
+    if settings.models is None:
+        raise MissingSetting("CHURNSTREAM_MODELS", needed_by="the registry of models")
+    return Registry(settings.models)
 
 
 def other_functions(settings: Settings) -> tuple[str, ...]:

@@ -2,10 +2,11 @@
 
 import json
 
-from churnstream.errors import StorageFailed, TooFarBehind, UnreadablePayload
+from churnstream.errors import BadRequest, KeyReused, StorageFailed, TooFarBehind, UnreadablePayload
 from churnstream.stages.gather import Gathering, take_together
 from churnstream.stages.intake import MOST_EVENTS, Intake, too_many
 from churnstream.stages.pressure import Pressure
+from churnstream.stages.requests import idempotency_key
 from churnstream.topology import INCOMING
 from churnstream.wiring import STREAM_TRIGGERS, open_parts
 
@@ -16,17 +17,19 @@ def init_context(context):
     parts = open_parts("incoming-event-handler")
     intake = Intake(parts.case)
 
-    def take(events):
-        with parts.begin(events[0]) as unit:  # what was refused is in the dead letters before any answer goes out
-            return take_together([event.body for event in events], intake, unit)
+    def take(requests):
+        bodies, keys = [event.body for event, _ in requests], [key for _, key in requests]
+        with parts.begin(requests[0][0]) as unit:  # what was refused is in the dead letters before any answer goes out
+            return take_together(bodies, intake, unit, keys)
 
     context.user_data.parts, context.user_data.intake = parts, intake
     context.user_data.pressure = Pressure(INCOMING, lambda: parts.unread(INCOMING), parts.settings.backlog_rows)
-    context.user_data.requests = Gathering(take, parts.settings.batch_wait, weigh=lambda event: event.size or 0)
+    context.user_data.requests = Gathering(take, parts.settings.batch_wait, weigh=lambda request: request[0].size or 0)
 
 
 async def handler(context, event):
-    """202 with counts when anything could be read; 400 when nothing could; 413 for too many; 503 when it could not be written."""
+    """202 with counts when anything could be read; 400 when nothing could, 413 for too many, 422 for another body under an
+    Idempotency-Key, 503 when it could not be written."""
     if event.trigger.kind in STREAM_TRIGGERS:
         return _take_record(context, event)
     if event.method not in ("POST", "PUT"):
@@ -37,12 +40,15 @@ async def handler(context, event):
         sentence = f"there are more than {MOST_EVENTS} events in the body, and one request takes no more; send it in parts"
         return _answer(context, 413, {"error": sentence})
     try:
+        key = idempotency_key(event.headers)
         context.user_data.pressure.check()
-        receipt = await context.user_data.requests.put(event)
+        receipt = await context.user_data.requests.put((event, key))
     except TooFarBehind as cause:
         return _answer(context, 503, {"error": str(cause)}, {"Retry-After": "5"})
-    except UnreadablePayload as cause:
+    except (BadRequest, UnreadablePayload) as cause:
         return _answer(context, 400, {"error": str(cause)})
+    except KeyReused as cause:
+        return _answer(context, 422, {"error": str(cause)})
     except StorageFailed as cause:
         context.logger.warn(f"a request was not taken: {cause}")
         return _answer(context, 503, {"error": NOT_WRITTEN}, {"Retry-After": "5"})

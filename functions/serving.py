@@ -1,50 +1,136 @@
 """serving: scores customers, over HTTP for whoever asks and from the stream for everyone.
 
-An MLRun serving function: a router with one model. A request is answered with probabilities; a record of the serving stream
-becomes a record of the inference stream. MLRun appends the ``init_context`` and the ``handler`` of every serving function.
+An MLRun serving function: a router with one model. A request is answered as the Open Inference Protocol says it; a record of the
+serving stream becomes a record of the inference stream. MLRun appends its own ``init_context`` and ``handler`` to every serving
+function. ``answer`` may stand in front of that handler: it gives a request of the protocol the same answer, by the shortest way.
 """
 
 from pathlib import Path
 from typing import Any
 
 import mlrun
+import msgspec
 from mlrun.features import Feature
 from mlrun.serving import ModelRouter, V2ModelServer
 
 from churnstream.codecs import ARROW, decode_batch, encode_batch
-from churnstream.errors import BadRequest, UnknownCustomer
-from churnstream.graph.engine import StateReader
-from churnstream.models.manifest import MANIFEST_FILE
-from churnstream.models.requests import read_request
-from churnstream.models.scoring import load_scorer, score_batch
+from churnstream.errors import BadRequest, InvalidModel, UnknownCustomer, UnknownModel
+from churnstream.models.artifact import FILES, verify
+from churnstream.models.manifest import MODEL_FILE
 from churnstream.records import Record
+from churnstream.serving.lookup import Customers
+from churnstream.serving.protocol import Service
+from churnstream.serving.requests import read_request
+from churnstream.serving.rollout import Rollout, candidates_of
+from churnstream.serving.scoring import load_folder, of_artifact
+from churnstream.serving.served import ServedModel, shadow_rows
+from churnstream.serving.streamed import score_batch, shadow_batch
+from churnstream.serving.switching import Follower
 from churnstream.topology import FEATURES, INFERENCE
-from churnstream.wiring import STREAM_TRIGGERS, open_parts
+from churnstream.usecases.case import KEY
+from churnstream.wiring import STREAM_TRIGGERS, model_keys, open_parts, open_registry
+
+CHAMPION = "champion"  # the model_path of who follows the registry
+SHADOWS_AT_ONCE = 500  # rows of shadows that are written together; what is not written yet, a killed worker loses
+SERVED: dict[str, ServedModel] = {}  # the models at work in this process
+SERVICE = Service(SERVED)
+
+
+def answer(context, event):
+    """The function's handler, named so in ``spec.function_handler``: what MLRun's handler answers, without its detours."""
+    if event.trigger.kind in STREAM_TRIGGERS or is_tracked(context):
+        return context.mlrun_handler(context, event)
+    reply = SERVICE.answer(event.method, event.path, event.fields, event.headers, event.body)
+    return context.Response(
+        body=reply.encoded(), status_code=reply.status, content_type=reply.content_type, headers=dict(reply.headers)
+    )
+
+
+def is_tracked(context):
+    """Whether MLRun's own monitoring was asked for, which wants to see every request."""
+    return bool(getattr(getattr(context, "_server", None), "track_models", False))
 
 
 class ChurnRouter(ModelRouter):
-    """Routes requests by path, and every record of the stream to the one model."""
+    """Answers requests as the protocol says, and hands every record of the stream to the one model."""
 
     def do_event(self, event, *args, **kwargs):
         if event.trigger.kind in STREAM_TRIGGERS:
             return next(iter(self.routes.values())).run(event)
-        return super().do_event(event, *args, **kwargs)
+        if getattr(self.context.server, "track_models", False):
+            return super().do_event(event, *args, **kwargs)
+        reply = SERVICE.answer(event.method or "POST", event.path, getattr(event, "fields", None), event.headers, event.body)
+        if reply.status == 200 and not isinstance(reply.body, bytes):
+            event.body = msgspec.to_builtins(reply.body)
+        else:
+            event.body = self.context.Response(
+                body=reply.encoded(), status_code=reply.status, content_type=reply.content_type, headers=dict(reply.headers)
+            )
+        return event
 
 
 class ChurnModel(V2ModelServer):
-    """A LightGBM model that fits the running features; ``model_path`` is a model artifact or a folder with its manifest."""
+    """A LightGBM model that fits the running features.
+
+    ``model_path`` is a model artifact, a folder with a manifest, or ``champion``: the registry's, whoever that is at the moment.
+    ``candidates`` may name others beside it: ``[{"role": "canary", "model_path": ..., "share": 0.1}]``, with the roles canary,
+    variant and shadow.
+    """
 
     model_spec: Any  # MLRun's description of the model
 
     def load(self):
         self.parts = open_parts("serving")
-        model, extra = self.get_model(".txt")
-        manifest = Path(extra[MANIFEST_FILE].local()) if MANIFEST_FILE in extra else Path(model).with_name(MANIFEST_FILE)
-        self.scorer = load_scorer(Path(model), manifest, self.parts.case.features)
+        self.shadows = []
+        features = self.parts.case.features
+        scorer = self.load_champion() if self.model_path == CHAMPION else self.load_given()
         if self.model_spec is None:  # a folder says nothing to MLRun, which would look for a pickle in it
-            self.model_spec = described(self.name, Path(model).name, self.scorer.manifest.features)
-        self.states = StateReader(self.parts.case)
-        self.table = self.parts.table(FEATURES)
+            self.model_spec = described(self.name, MODEL_FILE, features.names)
+        candidates = candidates_of(self.get_param("candidates", []), self.load_folder)
+        customers = Customers(self.parts.case, self.parts.table(FEATURES), self.parts.clock)
+        customers.warm()
+        self.served = ServedModel(self.name, features, Rollout(scorer, candidates), customers, self.keep_shadows)
+        SERVED[self.name] = self.served
+        platform = getattr(self.context, "platform", None)  # none in a try-out
+        if platform is not None:
+            platform.set_drain_callback(self.write_shadows)
+            platform.set_termination_callback(self.write_shadows)
+        if self.model_path == CHAMPION:
+            self.follow(scorer.manifest.version)
+
+    def load_given(self):
+        """MLRun brings a logged model file by file; a folder lies there."""
+        model, extra = self.get_model(".txt")
+        if self.model_spec is None:
+            return self.load_folder(Path(model).parent)
+        files = {name: extra[name].get() for name in FILES if name in extra} | {MODEL_FILE: Path(model).read_bytes()}
+        missing = [name for name in FILES if name not in files]
+        if missing:
+            raise InvalidModel(f"the model {self.model_path} was logged without {missing[0]}; train it again (notebook 4b)")
+        return of_artifact(verify(files, self.parts.case.features, model_keys(self.parts.settings), self.model_path))
+
+    def load_folder(self, folder):
+        return load_folder(Path(folder), self.parts.case.features, model_keys(self.parts.settings))
+
+    def load_champion(self, version=""):
+        registry = open_registry(self.parts.settings)
+        if not version:
+            champion = registry.champion()
+            if champion is None:
+                raise UnknownModel("the registry has no champion; train a model and promote it (notebook 4b)")
+            version = champion.version
+        return self.load_folder(registry.artifact(version))
+
+    def follow(self, version):
+        registry = open_registry(self.parts.settings)
+        follower = Follower(
+            version, lambda: champion.version if (champion := registry.champion()) else None, self.load_champion, self.take
+        )
+        follower.start()
+
+    def take(self, scorer):
+        """Serve another champion from the next request on."""
+        self.served.rollout = self.served.rollout.with_champion(scorer)
 
     def do_event(self, event, *args, **kwargs):
         if event.trigger.kind in STREAM_TRIGGERS:
@@ -63,33 +149,42 @@ class ChurnModel(V2ModelServer):
             super()._initialize_model_logger()
 
     def validate(self, request, operation):
-        return {"asked": read_request(request, self.scorer.manifest.features, self.look_up)}
+        return {"asked": read_request(request, self.served.names, self.served.customers)}
 
     def predict(self, request):
-        return self.scorer.predict(request["asked"].matrix).tolist()
+        return self.served.score(request["asked"]).probabilities
 
     def postprocess(self, request):
-        """The protocol's answer, with the decision and the model behind each probability."""
-        manifest = self.scorer.manifest
+        """What MLRun's own way answers where it tracks the model: the decision and the model behind each probability."""
+        manifest = self.served.rollout.champion.scorer.manifest
         request["model_version"] = manifest.version
         request["churns"] = [probability >= manifest.threshold for probability in request["outputs"]]
         return request
-
-    def look_up(self, user_id):
-        state = self.table.get(user_id)
-        vector = None if state is None else self.states.vector(state)
-        if state is None or vector is None:
-            raise UnknownCustomer(f"no features are known for the customer {user_id!r}")
-        return vector, self.states.newest(state)
 
     def score_record(self, event):
         with self.parts.begin(event) as unit:
             if unit.replayed:
                 return {"replayed": True}
-            scored = score_batch(decode_batch(event.body), self.scorer)
+            batch = decode_batch(event.body)
+            scored = score_batch(batch, self.served.rollout)
             unit.append(INFERENCE, Record(encode_batch(scored), scored.num_rows, headers={"content-type": ARROW}))
-            unit.count("applied", scored.num_rows)
-        return {"scored": scored.num_rows}
+            unit.count("applied", batch.num_rows)
+        if len(self.served.customers):
+            self.served.customers.heard(batch.column(batch.schema.get_field_index(KEY)).to_pylist())
+        return {"scored": batch.num_rows}
+
+    def keep_shadows(self, asked, scored):
+        """Write down what shadows said, now and then."""
+        self.shadows += shadow_rows(asked, scored, self.parts.clock())
+        if len(self.shadows) >= SHADOWS_AT_ONCE:
+            self.write_shadows()
+
+    def write_shadows(self):
+        rows, self.shadows = self.shadows, []
+        if rows:
+            with self.parts.begin() as unit:
+                told = shadow_batch(rows)
+                unit.append(INFERENCE, Record(encode_batch(told), told.num_rows, rows[0][KEY], {"content-type": ARROW}))
 
 
 def described(name, file, features):

@@ -86,19 +86,28 @@ class Door:
         self.acknowledged.append(message["attributes"])
 
     async def _call(self, event: nuclio_sdk.Event) -> Any:
-        handler = getattr(self.module, "apply_record", self.module.handler)  # what spec.function_handler names
+        named = (getattr(self.module, name, None) for name in ("apply_record", "answer"))  # what spec.function_handler names
+        handler = next(filter(None, named), self.module.handler)
         answer = handler(self.context, event)
         return await answer if inspect.isawaitable(answer) else answer
 
     def drain(self) -> None:
         self.run(self._signal("drain"))
 
-    def post(self, body: Any, path: str = "/", content_type: str = "application/json", method: str = "POST") -> Any:
-        """An HTTP request; ``body`` as the platform hands it over."""
-        trigger = nuclio_sdk.TriggerInfo("http", "http")
-        return self.run(
-            self._call(nuclio_sdk.Event(body=body, content_type=content_type, trigger=trigger, path=path, method=method, _id="1"))
+    def post(
+        self, body: Any, path: str = "/", content_type: str = "application/json", method: str = "POST", **headers: str
+    ) -> Any:
+        """An HTTP request; ``body`` as the platform hands it over. Underscores in the names of ``headers`` stand for hyphens."""
+        event = nuclio_sdk.Event(
+            body=body,
+            content_type=content_type,
+            trigger=nuclio_sdk.TriggerInfo("http", "http"),
+            path=path,
+            method=method,
+            _id="1",
+            headers={name.replace("_", "-"): value for name, value in headers.items()},
         )
+        return self.run(self._call(event))
 
     def apply(self, stream: str, shard: int, record: Any) -> Any:
         """One record of a stream."""

@@ -14,7 +14,7 @@ from churnstream.settings import Settings
 from churnstream.wiring import open_positions, open_stream
 from tests.doors import Door
 
-DEADLINE_S = 120
+DEADLINE_S = 60
 
 
 class Pumping:

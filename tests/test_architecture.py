@@ -12,7 +12,7 @@ import pytest
 PACKAGE = "churnstream"
 GROUND = ("errors", "records", "settings", "topology", "features", "usecases")
 PORTS = ("streams.base", "streams.delivery", "tables.base")
-WORKS = ("codecs", *PORTS, "stages", "graph", "models", "operations")
+WORKS = ("codecs", *PORTS, "stages", "graph", "models", "serving", "operations")
 
 # Floor by floor, from the ground up. A room imports itself and what stands beside it here: a name means the
 # whole room, a dotted name only that module of it.
@@ -31,7 +31,8 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "tables": ("errors", "records", "journal"),
     "stages": ("errors", "records", "failpoints", "topology", "features", "usecases", "codecs", *PORTS),
     "graph": ("errors", "records", "failpoints", "topology", "features", "usecases", "codecs", *PORTS),
-    "models": ("errors", "topology", "features", "usecases", "graph", "codecs", "stages", *PORTS),
+    "models": ("errors", "records", "topology", "features", "usecases", "graph", "codecs", "stages", *PORTS),
+    "serving": ("errors", "records", "topology", "features", "usecases", "graph", "models", "codecs", *PORTS),
     "operations": ("errors", "features", "topology"),
     "wiring": (*GROUND, *WORKS, "journal", "streams", "tables"),
     "triggers": (*GROUND, "wiring"),
@@ -52,9 +53,11 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
 
 MAY_HOLD = {
     "confluent_kafka": {"streams"},
+    "cryptography": {"models"},
     "mlrun": {"functions", "local", "project_setup", "notebooks"},
     "nuclio": {"triggers", "tryout", "functions", "local", "project_setup", "notebooks"},
     "nuclio_sdk": {"tryout", "functions", "local"},
+    "optuna": {"models"},
     "redis": {"tables"},
     "sqlite3": {"journal", "local"},
     "storey": {"graph"},

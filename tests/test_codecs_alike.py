@@ -65,14 +65,14 @@ def backwards(event: dict[str, Any]) -> bytes:
 
 
 def outcome(decoder: EventDecoder, body: Any) -> tuple[Any, ...]:
-    """Everything that can be told apart: the rows with their types and signs of zero, the refused, or the sentence."""
+    """All that can be told apart: the rows with their types and signs of zero, the refused, the ids, or the sentence."""
     try:
         decoded = decoder.decode(body)
     except UnreadablePayload as refused:
         return (str(refused),)
     decoded.batch.validate(full=True)
     assert decoded.batch.schema.equals(schema(CASE))
-    return repr(decoded.batch.to_pylist()), decoded.refused
+    return repr(decoded.batch.to_pylist()), decoded.refused, decoded.ids and decoded.ids.to_pylist()
 
 
 def assert_one_verdict(body: Any) -> None:
@@ -111,6 +111,9 @@ GOOD = [
     REGISTRATION | {"campaign": "x" * 1_000, "city": ""},
     free(any=-1.5e-3, maybe=-1, whole=-(2**53), small=-2, day="9999-12-31", note="", amount=-7),
     free(any=12345678901234567890, whole=2**53, small=None, day=None, note=None),
+    *(bet(event_id=f"e-{number}") for number in range(5)),
+    REGISTRATION | {"event_id": "x" * 256},
+    free(event_id=None),
     bet(colour="blue", size=3.25, seen=True, nothing=None, amount=-5),  # fields that the event does not have
 ]
 
@@ -127,7 +130,7 @@ def test_good_events_written_by_a_program_need_no_judge(
     monkeypatch.undo()
     wanted = outcome(JUDGE, end.join(lines))
     for each in taken:
-        assert (repr(each.batch.to_pylist()), each.refused) == wanted
+        assert (repr(each.batch.to_pylist()), each.refused, each.ids.to_pylist()) == wanted
 
 
 def test_an_array_of_good_events_needs_no_judge(seen: list[bytes]) -> None:
@@ -276,6 +279,17 @@ ODD_LINES = [
     LINE.replace(b'"u"', b'"a\rb"'),
     LINE.replace(b'"u"', b'"a\nb"'),
     LINE.replace(b'"u"', b'"\xe2\x80\xa8"'),
+    LINE.replace(b"{", b'{"event_id":"a",'),
+    LINE.replace(b"{", b'{"event_id":"a","event_id":"b",'),
+    LINE.replace(b"{", b'{"event\\u005fid":"a",'),
+    LINE.replace(b"{", b'{"event_id":"\\u0061",'),
+    LINE.replace(b"{", b'{"event_id":"",'),
+    LINE.replace(b"{", b'{"event_id":null,'),
+    LINE.replace(b"{", b'{"event_id":5,'),
+    LINE.replace(b"{", b'{"event_id":["a"],'),
+    LINE.replace(b"{", b'{"event_id":"' + b"x" * 257 + b'",'),
+    LINE.replace(b"{", b'{"event_id":"' + "é".encode() * 256 + b'",'),
+    LINE.replace(b"{", b'{"event_id":"' + "é".encode() * 257 + b'",'),
     LINE.replace(b"{", b'{"extra":"\xff",'),
     LINE.replace(b"{", b'{"extra":1e400,'),
     LINE.replace(b"{", b'{"extra":01,'),
@@ -338,7 +352,7 @@ def test_an_odd_line_is_judged_alike_wherever_it_stands(odd: bytes) -> None:
 PIECES = [
     *(bytes([letter]) for letter in b'"\\,:{}[] \t\r\n\x0b\x00\x7f\xff\xc3-+.09Z'),
     *b"e5 null true NaN \\u00e9 \\ud800 \xc3\xa9 \xef\xbb\xbf new_win 2026-02-30 +05:30 60 /*".split(),
-    *(b'"user_id":"z",', b'"x":1,', b'"bet_amount":3,', b'"label":null,', LINE, b"9" * 20, b"x" * 300),
+    *(b'"user_id":"z",', b'"event_id":"z",', b'"x":1,', b'"bet_amount":3,', b'"label":null,', LINE, b"9" * 20, b"x" * 300),
 ]
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
 numbers = st.one_of(
@@ -348,6 +362,7 @@ numbers = st.one_of(
 )
 some_events = st.one_of(
     st.builds(bet, user_id=texts, bet_amount=numbers),
+    st.builds(bet, event_id=texts | numbers | st.none()),
     st.builds(bet, bet_amount=st.floats(0, 1e9), extra=texts | numbers | st.none()),
     st.builds(lambda changes: REGISTRATION | changes, st.dictionaries(st.sampled_from(["name", "city", "campaign"]), texts)),
     st.builds(

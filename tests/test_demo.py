@@ -20,6 +20,7 @@ from churnstream.demo.summary import Stage, Summary
 from churnstream.errors import ChurnstreamError, InvalidSetting, NotebookFailed, UnknownCase
 from churnstream.local import Home, SupervisorClient
 from churnstream.operations.ledger import Line
+from tests.waiting import platform
 
 PARAMETERS = 'case = "first_day"\ncustomers: int = 5'
 LINE = Line("enrich-stream", "incoming-events-stream", None, given=3, applied=2, late=1)
@@ -130,14 +131,19 @@ def test_simulated_and_recorded_events_need_different_parameters(folder: Path, t
     assert plan("casual_game", plays, events=10, folder=folder).given["events"] == 10
 
 
+@pytest.fixture(scope="module")
+def lasting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
+    """A home whose platform, once it runs, stays for the next test."""
+    with platform(tmp_path_factory.mktemp("demo") / "home", up=False) as client:
+        yield client.home
+
+
 @pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Home]:
-    """A home in which nothing is left running; ``show`` puts it into the environment for the notebooks."""
-    home = Home(tmp_path / "home")
-    monkeypatch.setenv("CHURNSTREAM_HOME", str(home.root))
+def home(lasting: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
+    """The home of this process; ``show`` puts it into the environment for the notebooks."""
+    monkeypatch.setenv("CHURNSTREAM_HOME", str(lasting.root))
     monkeypatch.chdir(tmp_path)
-    yield home
-    SupervisorClient(home).down(timedelta(0))
+    return lasting
 
 
 def test_a_run_leaves_copies_and_a_page_and_says_what_it_removed(folder: Path, book: Callable[..., Path], home: Home) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from churnstream.errors import StorageFailed, UnknownVersion
 from churnstream.journal import Changes, Journal, Lease, damages
+from churnstream.journal.schema import LAYOUT
 from churnstream.records import Record
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -84,7 +85,7 @@ def test_everything_of_layout_1_is_there_in_the_present_one(old: Path, writable:
     journal = Journal(old, writable)
     expect_all_of_it(journal)
     journal.close()
-    assert layout(old) == 2
+    assert layout(old) == LAYOUT
     assert list(damages(old)) == []
 
 
@@ -133,7 +134,7 @@ def test_an_old_journal_in_a_folder_that_cannot_be_written_is_a_sentence(old: Pa
     old.parent.chmod(0o500)
     old.chmod(0o400)
     try:
-        with pytest.raises(UnknownVersion, match="has layout 1, and it could not be brought to layout 2"):
+        with pytest.raises(UnknownVersion, match="has layout 1, and it could not be brought to layout 3"):
             Journal(old).end(STREAM)
     finally:
         old.parent.chmod(0o700)
@@ -146,7 +147,7 @@ def test_a_migration_without_room_leaves_the_old_layout_and_says_so(old: Path, m
     monkeypatch.setattr("churnstream.journal.migration.seal", full)
     with pytest.raises(StorageFailed, match=r"could not be opened \(database or disk is full\)"):
         Journal(old, writable=True)
-    with pytest.raises(UnknownVersion, match=r"has layout 1, and it could not be brought to layout 2, which .* disk is full"):
+    with pytest.raises(UnknownVersion, match=r"has layout 1, and it could not be brought to layout 3, which .* disk is full"):
         Journal(old).end(STREAM)
     assert layout(old) == 1
 
@@ -155,13 +156,13 @@ def test_a_newer_layout_is_refused_with_both_versions_and_what_to_do(tmp_path: P
     path = tmp_path / "00.db"
     Journal(path, writable=True).close()
     with sqlite3.connect(path) as connection:
-        connection.execute("PRAGMA user_version = 3")
+        connection.execute("PRAGMA user_version = 4")
     connection.close()
     for writable in (False, True):
         with pytest.raises(UnknownVersion) as refused:
             Journal(path, writable).end("out")
         assert str(refused.value) == (
-            f"the journal {path} has layout 3, and this version of Churnstream knows layouts up to 2;"
+            f"the journal {path} has layout 4, and this version of Churnstream knows layouts up to 3;"
             " use the version that wrote it, or a newer one"
         )
-    assert layout(path) == 3
+    assert layout(path) == 4

@@ -11,10 +11,12 @@ import pytest
 
 from churnstream import topology
 from churnstream.errors import InvalidSetting, UnknownFunction
+from churnstream.local import SupervisorClient
 from churnstream.settings import read_settings
 from churnstream.topology import DEAD_LETTERS, FUNCTIONS
 from churnstream.triggers import triggers
 
+CASES = ("first_day", "casual_game")
 LOAD = """
 import json, sys, warnings
 warnings.simplefilter("error")
@@ -22,32 +24,28 @@ warnings.filterwarnings("ignore", "Pydantic V1 style", DeprecationWarning)
 import churnstream
 churnstream.connect()
 import mlrun
-project = mlrun.load_project(sys.argv[1], name="churnstream", parameters=json.loads(sys.argv[2]), save=False)
-print("RESULT" + json.dumps({name: project.get_function(name).to_dict() for name in project.get_function_names()}, default=str))
+found = {}
+for case in sys.argv[2:]:
+    project = mlrun.load_project(sys.argv[1], name="churnstream", parameters={"case": case}, save=False)
+    found[case] = {name: project.get_function(name).to_dict() for name in project.get_function_names()}
+print("RESULT" + json.dumps(found, default=str))
 """
-STOP = "import sys; from churnstream.cli import app; sys.argv[1:] = ['down']; app()"
-
-
-def load_project(root: Path, home: Path, **parameters: str) -> dict[str, dict[str, Any]]:
-    """Every function of the project, loaded in a process of its own, as a notebook would."""
-    environment = os.environ | {"CHURNSTREAM_HOME": str(home)}
-
-    def run(*arguments: str) -> str:
-        command = [sys.executable, "-c", *arguments]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, cwd=home.parent, check=False)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    try:
-        out = run(LOAD, str(root), json.dumps(parameters))
-    finally:
-        run(STOP)
-    return dict(json.loads(out.partition("RESULT")[2]))
 
 
 @pytest.fixture(scope="module")
-def functions(root: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
-    return load_project(root, tmp_path_factory.mktemp("project") / "home", case="first_day")
+def loaded(root: Path, platform: SupervisorClient) -> dict[str, dict[str, dict[str, Any]]]:
+    """Of each case every function of the project, loaded in a process of its own, as a notebook would."""
+    home = platform.home.root
+    command = [sys.executable, "-c", LOAD, str(root), *CASES]
+    environment = os.environ | {"CHURNSTREAM_HOME": str(home)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, cwd=home, check=False)
+    assert done.returncode == 0, done.stderr
+    return dict(json.loads(done.stdout.partition("RESULT")[2]))
+
+
+@pytest.fixture(scope="module")
+def functions(loaded: dict[str, dict[str, dict[str, Any]]]) -> dict[str, dict[str, Any]]:
+    return loaded["first_day"]
 
 
 def test_every_function_of_the_topology_is_there_with_its_kind(functions: dict[str, dict[str, Any]]) -> None:
@@ -97,10 +95,10 @@ def test_the_serving_function_has_its_model_on_its_route(functions: dict[str, di
     assert Path(graph["routes"]["churn"]["class_args"]["model_path"]) == root / "assets" / "model" / "first_day"
 
 
-def test_another_case_is_one_parameter(root: Path, tmp_path: Path) -> None:
-    found = load_project(root, tmp_path / "home", case="casual_game")
-    environment = {given["name"]: given.get("value") for given in found["enrich-stream"]["spec"]["env"]}
-    assert environment["CHURNSTREAM_CASE"] == "casual_game"
+def test_another_case_is_one_parameter(loaded: dict[str, dict[str, dict[str, Any]]]) -> None:
+    for case in CASES:
+        environment = {given["name"]: given.get("value") for given in loaded[case]["enrich-stream"]["spec"]["env"]}
+        assert environment["CHURNSTREAM_CASE"] == case
 
 
 # -- the topology ---------------------------------------------------------------------------------------------------------

@@ -18,7 +18,10 @@ import typer
 from churnstream import topology, usecases
 from churnstream.cli import app
 from churnstream.codecs import EventDecoder
+from churnstream.demo.summary import Summary, summarise
 from churnstream.local import Home, SupervisorClient
+from churnstream.operations.ledger import OUTCOMES, Line
+from churnstream.settings import Settings
 from churnstream.usecases.case import UseCase
 
 PAGES = ("README.md", "CONTRIBUTING.md")
@@ -182,7 +185,7 @@ def _watching(rng: random.Random, viewers: int) -> Iterator[str]:
 def test_the_statuses_that_the_door_gives_are_those_it_has(root: Path, readme: str) -> None:
     door = (root / "functions" / "incoming_event_handler.py").read_text()
     told = {code for row in re.findall(r"^\| (\d{3}(?:, \d{3})*) ", readme, re.MULTILINE) for code in row.split(", ")}
-    assert told - {"401"} == set(re.findall(r"\b[2-5]0[0-9]\b", door))
+    assert told - {"401"} == set(re.findall(r"\b[2-5][0-2][0-9]\b", door))
 
 
 @pytest.fixture(scope="module")
@@ -224,6 +227,33 @@ def test_the_readme_shows_what_the_demo_prints(root: Path, readme: str) -> None:
     assert re.findall(r"^✓ (\S+)", shown, re.MULTILINE) == _numbered(root)
     stages = [each.name for each in topology.FUNCTIONS if each.kind != "job" or topology.GENERATED in each.writes]
     assert re.findall(r"^([a-z-]+) +[\d,]+ +[\d.]+ +[\d,]+$", shown, re.MULTILINE) == stages
+
+
+def test_every_account_that_the_readme_shows_is_worded_as_the_ledger_words_it(readme: str) -> None:
+    (shown,) = (block for block in blocks(readme, "text") if "make down" in block)
+    accounts = [line for line in shown.splitlines() if " in = " in line]
+    assert len(accounts) > 1
+    for line in accounts:
+        function, source, counts = re.match(r"(\S+) from (\S+): (.*)", line).groups()  # type: ignore[union-attr]
+        numbers = (int(number.replace(",", "")) for number in re.findall(r"[\d,]+", counts))
+        assert Line(function, source, None, *numbers).sentence() == line
+
+
+def test_the_equation_of_an_account_names_every_outcome(page: str) -> None:
+    told = [line for line in page.splitlines() if re.search(r"\bin = [a-z]", line)]
+    equation = f"in = {' + '.join(OUTCOMES)}"
+    assert [line for line in told if equation not in line] == []
+
+
+def test_the_figures_that_the_readme_shows_go_by_the_names_that_they_have(readme: str, tmp_path: Path) -> None:
+    (shown,) = (block for block in blocks(readme, "text") if "make down" in block)
+    here = f"embedded://{tmp_path}"
+    counts = summarise(Settings("churnstream", "first_day", here, here, archive=tmp_path), None, None, "").counts
+    assert "  ".join(counts) in shown
+    assert f"Mind: {usecases.load('first_day').note}" in " ".join(shown.splitlines())
+    auc, low, high, customers = map(float, re.search(r"AUC: (\S+) \((\S+) to (\S+)\).* (\d+) ", shown).groups())  # type: ignore[union-attr]
+    metrics = {"auc": auc, "auc_low": low, "auc_high": high, "holdout_customers": customers}
+    assert f"AUC: {Summary({}, (), (), metrics, '').auc()}\n" in shown
 
 
 def _numbered(root: Path) -> list[str]:

@@ -1,6 +1,7 @@
 """Real plays of a casual game through every door: nothing vanishes, every number is the reference's, and the model predicts."""
 
 import json
+import math
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -71,7 +72,8 @@ def test_the_features_of_every_player_equal_the_slow_reference(river: River, his
 
 def test_the_labels_are_those_of_the_file(river: River, histories: dict[str, list[Observed]]) -> None:
     day, week = timedelta(hours=24), timedelta(days=7)
-    until = max(history[-1].at for history in histories.values())
+    ends = sorted((history[-1].at for history in histories.values()), reverse=True)
+    until = ends[math.ceil(PLAYERS / 1_000) - 1]  # one in a thousand clocks may run ahead
     wanted = {}
     for player, history in histories.items():
         end = history[0].at + day
@@ -84,11 +86,31 @@ def test_the_labels_are_those_of_the_file(river: River, histories: dict[str, lis
 
 def test_a_model_of_the_first_day_predicts_who_leaves_and_is_served(river: River) -> None:
     trained = river.job("training", "fit")
-    assert trained.outputs["auc"] >= 0.74
-    assert trained.outputs["auc_low"] > 0.72
+    told = trained.outputs
+    assert told["auc"] >= 0.76
+    assert 0.74 < told["auc_low"] < told["auc"] < told["auc_high"] < 0.79
+    assert told["average_precision_stayers"] >= 0.42  # of those who come back, an eighth of all
+    assert told["calibration_error"] < 0.015
+    assert told["auc"] > told["auc_recency"] + 0.01
     with river.door("serving", river.home / "models" / "churn-casual-game") as door:
         door.pump()
         answer = json.loads(door.post({"inputs": [{"user_id": "1"}]}, "/v2/models/churn/infer").body)
     assert 0 < answer["outputs"][0] < 1
     assert sum(record.rows for record in river.records(INFERENCE)) == PLAYS - DUPLICATES
     assert_conserved(river)
+
+
+@pytest.mark.slow
+def test_an_hour_tells_less_than_a_day_and_more_than_nothing(river: River) -> None:
+    told = river.job("training", "fit", hours=1).outputs
+    assert told["auc"] >= 0.675
+    assert told["auc_low"] > 0.66
+    assert told["calibration_error"] < 0.025
+
+
+@pytest.mark.slow
+def test_a_search_for_parameters_keeps_what_was_reached(river: River) -> None:
+    pytest.importorskip("optuna", reason="the extra `search` is not installed")
+    job = river.job("training", "fit", trials=12, progress=False)
+    assert job.outputs["auc"] >= 0.76
+    assert sum(line.startswith("trial ") for line in job.said) == 12

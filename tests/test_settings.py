@@ -7,7 +7,7 @@ import pytest
 
 from churnstream.errors import InvalidSetting, MissingSetting
 from churnstream.settings import read_settings
-from churnstream.wiring import open_stream, settings_from_env
+from churnstream.wiring import open_registry, open_stream, settings_from_env
 
 HOME = {"CHURNSTREAM_HOME": "/srv/home"}
 
@@ -19,6 +19,15 @@ def test_a_home_is_enough() -> None:
     assert settings.archive == Path("/srv/home/data/churnstream/first_day/parquet")
     assert (settings.flush_rows, settings.flush_age) == (250_000, timedelta(seconds=10))
     assert settings.batch_wait == timedelta(milliseconds=20)
+
+
+def test_models_and_their_keys_lie_in_the_home_or_where_they_are_said_to() -> None:
+    settings = read_settings(HOME)
+    assert (settings.models, settings.home) == (Path("/srv/home/registry/churnstream/first_day"), Path("/srv/home"))
+    assert read_settings({**HOME, "CHURNSTREAM_MODELS": "/srv/models"}).models == Path("/srv/models")
+    given = {"CHURNSTREAM_STREAMS": "embedded://s", "CHURNSTREAM_TABLES": "embedded://t", "CHURNSTREAM_ARCHIVE": "/a"}
+    with pytest.raises(MissingSetting, match="the registry of models needs CHURNSTREAM_MODELS"):
+        open_registry(read_settings(given))
 
 
 def test_cases_and_projects_of_one_home_share_no_folder() -> None:

@@ -5,6 +5,7 @@ import typer
 from churnstream.certificate.command import certificate
 from churnstream.cli import events, platform, shows
 from churnstream.cli.deadletters import letters
+from churnstream.cli.models import models
 
 app = typer.Typer(help="Scores every customer's risk of leaving while their events still arrive.", no_args_is_help=True)
 for command in (platform.up, platform.down, platform.status, platform.logs, platform.drain, platform.scale, platform.address):
@@ -13,3 +14,4 @@ for command in (platform.token, shows.demo, certificate, events.reset, events.ac
     app.command()(command)
 app.command(hidden=True)(shows.pictures)
 app.add_typer(letters, name="deadletters")
+app.add_typer(models, name="models")

@@ -21,7 +21,7 @@ STYLES = {"ready": "green", "error": "red", "building": "yellow"}
 
 
 def up() -> None:
-    """Start the local platform, and the functions that were deployed before."""
+    """Start the local platform, and the functions that were deployed before; CHURNSTREAM_PORT names its own port."""
     with sentences():
         home = Home.find()
         started = SupervisorClient(home).up()

@@ -19,10 +19,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from churnstream.codecs import columns as col
-from churnstream.codecs.batches import ARROW_TYPES, MICROSECONDS, schema
-from churnstream.codecs.judge import KEY_LENGTH, TEXT_LENGTH, UNREADABLE, bounds
+from churnstream.codecs.batches import ARROW_TYPES, MICROSECONDS, identified, schema
+from churnstream.codecs.judge import ID_LENGTH, KEY_LENGTH, TEXT_LENGTH, UNREADABLE, bounds
 from churnstream.codecs.shapes import Alike, Page, Shape, learn
-from churnstream.usecases.case import EVENT_TIME, EVENT_TYPE, KEY, NUMERIC, Field, Kind, UseCase
+from churnstream.usecases.case import EVENT_ID, EVENT_TIME, EVENT_TYPE, KEY, NUMERIC, Field, Kind, UseCase
 
 LESSONS = 16  # shapes learned from one payload
 KNOWN = 64  # shapes remembered
@@ -31,6 +31,7 @@ ARRAYS: dict[Kind, Any] = {
     Kind.NUMBER: msgspec.json.Decoder(list[float | None]),
     Kind.WHOLE: msgspec.json.Decoder(list[int | None]),
 }
+LENGTHS = {KEY: KEY_LENGTH, EVENT_ID: ID_LENGTH}  # of what may not be empty either
 OPEN, COMMA, CLOSE, POINT = b"[,]."
 DIGITS = b"0123456789"
 
@@ -39,7 +40,7 @@ DIGITS = b"0123456789"
 class Taken:
     """The events of the lines that are plainly good, the places of these lines, and the other lines with theirs.
 
-    Blank lines have no place.
+    Blank lines have no place. Where a line may have an id, the batch has a column of them.
     """
 
     batch: pa.RecordBatch
@@ -53,7 +54,7 @@ class AlikeLines:
 
     def __init__(self, case: UseCase):
         self._case = case
-        self._schema = schema(case)
+        self._schema, self._identified = schema(case), identified(case)
         self._names = pa.array(case.event_names, pa.string())
         self._shapes: list[Shape] = []
 
@@ -67,7 +68,7 @@ class AlikeLines:
             sheet.add(each)
         if not sheet.good.any():
             return None
-        batch = sheet.batch(self._schema, self._names)
+        batch = sheet.batch(self._identified if sheet.with_ids else self._schema, self._names)
         rows, others = sheet.good.nonzero()[0], (~sheet.good).nonzero()[0]
         if len(others):
             batch = batch.take(pa.array(rows))
@@ -126,6 +127,10 @@ class Sheet:
             elif value.number:
                 self._numbers([Entry(Field(value.name, Kind.NUMBER), group.lines, *span)])
 
+    @property
+    def with_ids(self) -> bool:
+        return EVENT_ID in self._entries
+
     def batch(self, layout: pa.Schema, names: pa.Array) -> pa.RecordBatch:
         """A row for each line; what stands in the row of one that is not ``good`` means nothing."""
         columns = {EVENT_TYPE: pa.DictionaryArray.from_arrays(pa.array(self._codes), names)}
@@ -140,8 +145,8 @@ class Sheet:
         length = ends - starts  # in bytes, of which there are no fewer than letters
         values = self._page.cut(starts, ends)
         name, kind = entries[0].field.name, entries[0].field.kind
-        if name == KEY:
-            wrong = (length < 1) | (length > KEY_LENGTH)
+        if name in LENGTHS:
+            wrong = (length < 1) | (length > LENGTHS[name])
         elif name == EVENT_TIME:
             values, wrong = col.cast(values, MICROSECONDS)
         elif kind is Kind.DATE:

@@ -7,7 +7,7 @@ import msgspec
 import pyarrow as pa
 
 from churnstream.errors import UnknownVersion, UnreadablePayload
-from churnstream.usecases.case import EVENT_TIME, EVENT_TYPE, KEY, Kind, UseCase
+from churnstream.usecases.case import EVENT_ID, EVENT_TIME, EVENT_TYPE, KEY, Kind, UseCase
 
 JSON = "application/json"
 NDJSON = "application/x-ndjson"
@@ -31,6 +31,13 @@ def schema(case: UseCase) -> pa.Schema:
     columns = [pa.field(KEY, pa.string(), False), pa.field(EVENT_TYPE, CODES, False), pa.field(EVENT_TIME, MICROSECONDS, False)]
     columns += [pa.field(each.name, ARROW_TYPES[each.kind]) for each in case.fields]
     return pa.schema(columns, metadata={VERSION_KEY: VERSION.encode(), CASE_KEY: case.name.encode()})
+
+
+def identified(case: UseCase) -> pa.Schema:
+    """The columns of ``schema`` and event_id: what the door reads where ids come. They go no further, unless the case has that
+    field."""
+    columns = schema(case)
+    return columns if EVENT_ID in columns.names else columns.append(pa.field(EVENT_ID, pa.string()))
 
 
 def encode_batch(batch: pa.RecordBatch) -> bytes:

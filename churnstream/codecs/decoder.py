@@ -10,10 +10,10 @@ import numpy as np
 import pyarrow as pa
 
 from churnstream.codecs.alike import AlikeLines, Taken
-from churnstream.codecs.batches import schema
+from churnstream.codecs.batches import identified, schema
 from churnstream.codecs.judge import EMPTY, UNREADABLE, Judge, Refused, Verdict
 from churnstream.errors import UnreadablePayload
-from churnstream.usecases.case import UseCase
+from churnstream.usecases.case import EVENT_ID, UseCase
 
 WORTHWHILE = 2**17  # bytes of a payload; below, reading one by one is as fast
 KEPT = 2**24  # bytes of memory
@@ -21,10 +21,14 @@ KEPT = 2**24  # bytes of memory
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """What a payload held: the good events as a batch, in order, and the others with a sentence each."""
+    """What a payload held: the good events as a batch, in order, and the others with a sentence each.
+
+    ``ids`` are the event_id of each good event, null where it has none; None when no event has one.
+    """
 
     batch: pa.RecordBatch
     refused: tuple[Refused, ...]
+    ids: pa.StringArray | None = None
 
     @property
     def rows(self) -> int:
@@ -40,6 +44,8 @@ class EventDecoder:
 
     def __init__(self, case: UseCase, alike_from: float = WORTHWHILE):
         self.schema = schema(case)
+        self._id_at = identified(case).get_field_index(EVENT_ID)  # behind all others, unless the case has it for a field
+        self._keeps_ids = EVENT_ID in self.schema.names
         self._judge = Judge(case)
         self._alike = AlikeLines(case)
         self._alike_from = alike_from
@@ -52,11 +58,11 @@ class EventDecoder:
         Raises UnreadablePayload when no event could be told from the bytes at all.
         """
         if not isinstance(body, bytes | bytearray | str):
-            return _decoded(self._each(_unparsed(body)))
+            return self._decoded(self._each(_unparsed(body)))
         data = body.encode("utf-8", "surrogatepass") if isinstance(body, str) else bytes(body)
         if data.lstrip()[:1] == b"[":
-            return _decoded(self._each(_elements(data)))
-        return _decoded(self._lines(data))
+            return self._decoded(self._each(_elements(data)))
+        return self._decoded(self._lines(data))
 
     def _lines(self, data: bytes) -> Verdict:
         taken = self._taken(data)
@@ -79,15 +85,28 @@ class EventDecoder:
             return Verdict(taken.batch, taken.rows, ())
         verdict = self._judge.each(taken.texts, taken.others)
         rows = np.concatenate([taken.rows, verdict.rows])
-        batch = pa.concat_batches([taken.batch, verdict.batch]).take(pa.array(np.argsort(rows)))
+        batch = pa.concat_batches(_alike(taken.batch, verdict.batch)).take(pa.array(np.argsort(rows)))
         return Verdict(batch, np.sort(rows), verdict.refused, verdict.unreadable)
 
+    def _decoded(self, verdict: Verdict) -> Decoded:
+        batch, refused = verdict.batch, verdict.refused
+        if not batch.num_rows and verdict.unreadable == len(refused):
+            raise UnreadablePayload(f"nothing in the body could be read as JSON: {refused[0].reason}")
+        if batch.num_columns == self._id_at:
+            return Decoded(batch, refused)
+        ids = batch.column(self._id_at)
+        if not self._keeps_ids:
+            batch = pa.RecordBatch.from_arrays(batch.columns[:-1], schema=self.schema)
+        return Decoded(batch, refused, ids if ids.null_count < len(ids) else None)
 
-def _decoded(verdict: Verdict) -> Decoded:
-    refused = verdict.refused
-    if not verdict.batch.num_rows and verdict.unreadable == len(refused):
-        raise UnreadablePayload(f"nothing in the body could be read as JSON: {refused[0].reason}")
-    return Decoded(verdict.batch, refused)
+
+def _alike(*batches: pa.RecordBatch) -> list[pa.RecordBatch]:
+    """The batches, all with a column of ids when one has it."""
+    widest = max(batches, key=lambda each: each.num_columns).schema
+    return [
+        each if each.schema.equals(widest) else each.append_column(widest.field(EVENT_ID), pa.nulls(each.num_rows, pa.string()))
+        for each in batches
+    ]
 
 
 def _is_whole(line: bytes) -> bool:

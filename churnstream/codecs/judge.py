@@ -12,17 +12,19 @@ import numpy as np
 import pyarrow as pa
 
 from churnstream.codecs import columns as col
-from churnstream.codecs.batches import ARROW_TYPES, MICROSECONDS, schema
+from churnstream.codecs.batches import ARROW_TYPES, MICROSECONDS, identified, schema
 from churnstream.errors import MalformedEvent, UnreadablePayload
-from churnstream.usecases.case import EVENT_TIME, EVENT_TYPE, KEY, Field, Kind, UseCase
+from churnstream.usecases.case import EVENT_ID, EVENT_TIME, EVENT_TYPE, KEY, Field, Kind, UseCase
 
 NO_INSTANT = "the field event_time is wrong: {text!r} is no RFC 3339 instant with an offset, such as 2026-01-31T12:00:00Z"
 NO_DATE = "the field {name} is wrong: {text!r} is no date such as 1990-12-31"
 NO_AMOUNT = "the field {name} is wrong: -0.0 is no amount; send 0"
 UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 KEY_LENGTH = 256
+ID_LENGTH = 256
 TEXT_LENGTH = 4_096
 WHOLE_LIMIT = 2**53  # up to here every whole number is a float64 as well, which is what features are computed in
+ID_OF = attrgetter(EVENT_ID)
 Payloads = Callable[[Sequence[int]], Sequence[bytes]]  # the bytes of the events at some places
 EMPTY = "the body is empty: send one JSON event, an array of events, or one event a line"
 
@@ -40,7 +42,8 @@ class Refused:
 class Verdict:
     """The good events as a batch, the place of each in the payload, and the others in order.
 
-    ``unreadable`` counts those among the refused of which not even the JSON could be read.
+    Where an event has an id, the batch has a column of them. ``unreadable`` counts those among the refused of which not even the
+    JSON could be read.
     """
 
     batch: pa.RecordBatch
@@ -54,7 +57,7 @@ class Judge:
 
     def __init__(self, case: UseCase):
         self._case = case
-        self._schema = schema(case)
+        self._schema, self._identified = schema(case), identified(case)
         self._structs = [_struct(each.name, each.fields) for each in case.events]
         event: Any = reduce(or_, self._structs)
         self._decoder = msgspec.json.Decoder(event)
@@ -141,11 +144,15 @@ class Judge:
             EVENT_TYPE: pa.DictionaryArray.from_arrays(pa.array(codes), self._names),
             EVENT_TIME: times,
         }
+        with_ids = any(map(ID_OF, events))
+        if with_ids:
+            columns[EVENT_ID] = pa.array(list(map(ID_OF, events)), pa.string())
+            parts.pop(EVENT_ID, None)
         for name, some in parts.items():
             places, values = np.concatenate([at for at, _ in some]), pa.concat_arrays([each for _, each in some])
             alone = len(some) == 1 and len(places) == size
             columns[name] = values if alone else col.spread(values, places, size)
-        return col.batch(self._schema, columns, size)
+        return col.batch(self._identified if with_ids else self._schema, columns, size)
 
 
 def _column(field: Field, values: Sequence[Any], places: col.Places, bad: dict[int, str]) -> pa.Array:
@@ -161,14 +168,21 @@ def _column(field: Field, values: Sequence[Any], places: col.Places, bad: dict[i
     return column
 
 
+ID: Any = Annotated[str, msgspec.Meta(min_length=1, max_length=ID_LENGTH)]
+
+
 def _struct(name: str, fields: Sequence[Field]) -> type[msgspec.Struct]:
     columns: list[Any] = [(KEY, Annotated[str, msgspec.Meta(min_length=1, max_length=KEY_LENGTH)]), (EVENT_TIME, str)]
     columns += [(each.name, _type(each)) for each in fields if each.required]
     columns += [(each.name, _type(each) | None, None) for each in fields if not each.required]
+    if EVENT_ID not in (each.name for each in fields):
+        columns.append((EVENT_ID, ID | None, None))
     return msgspec.defstruct(f"Event_{name}", columns, tag_field=EVENT_TYPE, tag=name, gc=False)
 
 
 def _type(field: Field) -> Any:
+    if field.name == EVENT_ID:
+        return ID
     if field.kind in (Kind.TEXT, Kind.DATE):
         return Annotated[str, msgspec.Meta(max_length=TEXT_LENGTH)]
     least, most = bounds(field)

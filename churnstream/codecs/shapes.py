@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from churnstream.codecs.columns import Mask, Places
 from churnstream.codecs.judge import UNREADABLE
-from churnstream.usecases.case import EVENT_TIME, EVENT_TYPE, KEY, NUMERIC, Field, Kind, UseCase
+from churnstream.usecases.case import EVENT_ID, EVENT_TIME, EVENT_TYPE, KEY, NUMERIC, Field, Kind, UseCase
 
 QUOTE, NEWLINE, BACKSLASH, SPACE, DELETE = b'"\n\\ \x7f'
 LONGEST = 4_096  # bytes of a line from which a shape is learned
@@ -219,7 +219,8 @@ def _fields(case: UseCase, event: Mapping[str, Any]) -> tuple[int | None, dict[s
     if event.get(EVENT_TYPE) not in case.event_names:
         return None, {}
     code = case.event_names.index(event[EVENT_TYPE])
-    fields = {each.name: each for each in (Field(KEY, Kind.TEXT), Field(EVENT_TIME, Kind.TEXT), *case.events[code].fields)}
+    every = (Field(KEY, Kind.TEXT), Field(EVENT_TIME, Kind.TEXT), Field(EVENT_ID, Kind.TEXT, required=False))
+    fields = {each.name: each for each in (*every, *case.events[code].fields)}
     for each in fields.values():
         value = event.get(each.name)
         fits = isinstance(value, int | float) and not isinstance(value, bool) if each.kind in NUMERIC else isinstance(value, str)

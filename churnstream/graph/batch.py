@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from churnstream.graph.memory import Real, Words
-from churnstream.graph.table import compiled, table
+from churnstream.graph.table import compiled, inlined, table
 
 
 class Batch(NamedTuple):
@@ -84,3 +84,17 @@ def arrange(serves, codes, times, values, batch):
         to_codes[place], to_times[place], to_ranks[place] = codes[row], times[row], ranks[row]
         for field in range(fields):
             to_values[place, field] = values[row, field]
+
+
+@inlined
+def close_gaps(emitted, vectors, features):
+    """Move the rows of ``vectors`` up over those that ``emitted`` says were not written (-1); returns how many there are."""
+    count = 0
+    for place in range(len(emitted)):
+        if emitted[place] >= 0:
+            if count < place:
+                emitted[count] = emitted[place]
+                for column in range(features):
+                    vectors[count, column] = vectors[place, column]
+            count += 1
+    return count

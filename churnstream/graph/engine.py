@@ -24,6 +24,7 @@ from churnstream.graph.desk import Desk
 from churnstream.graph.memory import Memory
 from churnstream.graph.places import UNKNOWN, Places, grown
 from churnstream.graph.plan import DISTINCT_OF, IS_SET_FROM_ANCHOR, SERVES, TRACK, TRACK_END, Plan, Real, Whole, compile_plan
+from churnstream.graph.vectors import read_customer
 from churnstream.usecases.case import EVENT_TIME, EVENT_TYPE, KEY, UseCase
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -215,7 +216,7 @@ def read(plan: Plan, memory: Memory, place: int, as_of: datetime | None) -> Real
             f"{as_of} is before the customer's newest event, and windows are not kept for the past; replay the archive"
         )
     out, scratch = np.empty((1, plan.arrays.columns)), np.empty((1, plan.arrays.width))
-    kernel.read_customer(plan.arrays, memory.layout, memory.pools, place, at, out, scratch)
+    read_customer(plan.arrays, memory.layout, memory.pools, place, at, out, scratch)
     return out[0, : len(plan.names)]
 
 

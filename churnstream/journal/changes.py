@@ -1,7 +1,8 @@
 """What is written into a journal at once, and who may write it."""
 
+from collections.abc import Set
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from churnstream.records import Record
 
@@ -13,6 +14,9 @@ class Changes:
     ``effects_of`` is the record (stream, shard, offset) whose effects these are: when they are there already, because a worker
     that was thought dead was not, nothing is written. ``held`` changes are refused while another process holds the journal.
     ``seen`` is what they were decided on, (table, key) -> value: they are refused when another process has changed it since.
+    ``unmet`` are the keys that a memory did not hold, memory -> (the end of its log by then, keys): they are refused when another
+    process has added one of them since. ``forget`` has logs with an instant: of what was appended then or before, a little is
+    removed.
     """
 
     appends: list[tuple[str, Record]] = field(default_factory=list)
@@ -25,6 +29,8 @@ class Changes:
     effects_of: tuple[str, int, int] | None = None
     held: bool = False
     seen: dict[tuple[str, str], bytes | None] = field(default_factory=dict)
+    unmet: dict[str, tuple[int, Set[bytes]]] = field(default_factory=dict)
+    forget: dict[str, datetime] = field(default_factory=dict)
 
     def count(self, source: str, outcome: str, rows: int) -> None:
         if rows:

@@ -4,11 +4,11 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
-from churnstream.errors import ChurnstreamError
+from churnstream.errors import ChurnstreamError, CorruptedRecord
 from churnstream.journal.checksums import head_of, is_of, of_fields, of_payload, of_row
 from churnstream.journal.migration import COUNTED
 from churnstream.journal.reading import HEAD, JournalReader
-from churnstream.journal.schema import LOG, TABLE, log_name, table_name, there
+from churnstream.journal.schema import BEGIN, END, LOG, TABLE, log_name, table_name, there
 
 SHOWN = 100  # of SQLite's own sentences about one file
 
@@ -25,6 +25,9 @@ def damages(path: Path) -> Iterator[str]:
 
 
 class _Whole(JournalReader):
+    def _expect_sound(self, connection: sqlite3.Connection, table: str) -> None:
+        """All of the file is looked at anyway."""
+
     def damages(self) -> Iterator[str]:
         with self._reading("position") as connection:
             if connection is None:
@@ -40,7 +43,7 @@ class _Whole(JournalReader):
                     yield from _said(_of_numbers(connection, name))
 
     def _of_log(self, connection: sqlite3.Connection, stream: str) -> Iterator[str]:
-        place, due, rows_due = f"the stream {stream}, shard {int(self.path.stem)}", None, None
+        place, due, rows_due = f"the stream {stream}, shard {int(self.path.stem)}", self._noted(stream, BEGIN), None
         for *fields, head, checksum, payload in connection.execute(
             f"SELECT {HEAD}, checksum, payload FROM {log_name(stream)} ORDER BY offset"
         ):
@@ -49,9 +52,17 @@ class _Whole(JournalReader):
                 yield f"{place}, offset {offset}: the record does not match its checksum"
                 due = rows_due = None
                 continue
-            if due is not None and (offset, rows_before) != (due, rows_due):
+            if due is not None and (offset, rows_before) != (due, rows_before if rows_due is None else rows_due):
                 yield f"{place}, offset {due}: the record is missing"
             due, rows_due = offset + 1, rows_before + rows
+        if due is not None and due < (self._noted(stream, END) or 0):
+            yield f"{place}, offset {due}: the record is missing, and all after it"
+
+    def _noted(self, stream: str, which: int) -> int | None:
+        try:
+            return self._bound(stream, which)
+        except CorruptedRecord:
+            return None  # the positions speak for themselves
 
 
 def _of_sqlite(connection: sqlite3.Connection) -> Iterator[str]:

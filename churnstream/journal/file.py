@@ -10,7 +10,7 @@ from pathlib import Path
 from churnstream.errors import CorruptedRecord, StorageFailed, UnknownVersion
 from churnstream.journal.checksums import is_of_row
 from churnstream.journal.migration import OLDEST, bring_up
-from churnstream.journal.schema import LAYOUT, is_sealed
+from churnstream.journal.schema import LAYOUT, LOG, is_sealed
 
 LOCK_WAIT_S = 30.0
 WAL_RETRY_S = 0.002
@@ -28,6 +28,7 @@ class JournalFile:
         self._resolved = path.resolve()
         self._lock = threading.RLock()
         self._known: set[str] = set()  # logs and tables that are there, by their SQL names
+        self._sound: set[str] = set()  # tables of whose pages SQLite found that they hang together
         self._connection: sqlite3.Connection | None = None
         if writable:
             try:
@@ -41,6 +42,7 @@ class JournalFile:
             if self._connection is not None:
                 self._connection.close()
                 self._connection = None
+                self._sound.clear()
 
     def _open(self) -> sqlite3.Connection:
         connection = None
@@ -132,7 +134,10 @@ class JournalFile:
                     yield None
                     return
                 connection = self._ready()
-                yield connection if table in self._known or self._is_there_now(connection, table) else None
+                there = table in self._known or self._is_there_now(connection, table)
+                if there and table not in self._sound:
+                    self._expect_sound(connection, table)
+                yield connection if there else None
             except (sqlite3.Error, UnicodeDecodeError) as cause:  # the latter is raised by a message that is damaged itself
                 raise self._failure("read", cause) from cause
 
@@ -153,12 +158,22 @@ class JournalFile:
         except sqlite3.OperationalError:
             return False
 
+    def _expect_sound(self, connection: sqlite3.Connection, table: str) -> None:
+        """No checksum of rows tells that one is not found any more, as its page leads elsewhere: pages are looked at once a
+        connection. Those of a log are not, which may be long: its records have numbers, and it knows its first and last."""
+        if not table.startswith(f'"{LOG}'):
+            (said,) = connection.execute(f"PRAGMA quick_check({table})").fetchone()
+            if said != "ok":
+                raise self._damaged(f"in its table {table}, SQLite says: {said}")
+        self._sound.add(table)
+
     def _failure(self, done: str, cause: Exception) -> StorageFailed:
         code = getattr(cause, "sqlite_errorcode", None)  # SQLite's extended code; its low byte is the plain one
         if (
             (code is not None and code & 0xFF in DAMAGED)
             or isinstance(cause, UnicodeDecodeError)
             or "decode to UTF-8" in str(cause)
+            or "user-defined function" in str(cause)  # which is given text that is none
         ):
             return self._damaged(f"SQLite says: {cause}")
         kept = "; nothing of this batch was kept" if done == "written" else ""

@@ -4,6 +4,8 @@ import sqlite3
 
 from churnstream.journal.checksums import head_of, of_fields, of_payload, of_row
 from churnstream.journal.schema import (
+    BEGIN,
+    END,
     LAYOUT,
     LEASE,
     LOG,
@@ -39,7 +41,10 @@ def bring_up(connection: sqlite3.Connection) -> None:
     if layout == 0:
         make_tables(connection)
     elif layout < LAYOUT:
-        _from_1_to_2(connection)
+        if layout < 2:
+            _from_1_to_2(connection)
+        _from_2_to_3(connection)
+        seal(connection)
     connection.execute("COMMIT")
 
 
@@ -65,8 +70,19 @@ def _from_1_to_2(connection: sqlite3.Connection) -> None:
         if name != "lease":
             _copy(connection, name)
             connection.execute(f"DROP TABLE {_named('old ' + name)}")
-    connection.execute("PRAGMA user_version = 2")
-    seal(connection)
+
+
+def _from_2_to_3(connection: sqlite3.Connection) -> None:
+    """Layout 3 noted of each log where it begins and ends."""
+    for name in there(connection):
+        if name.startswith(LOG):
+            log = _named(name)
+            begin, end = connection.execute(f"SELECT min(offset), max(offset) + 1 FROM {log}").fetchone()
+            for which, offset in ((BEGIN, begin), (END, end)):
+                if offset is not None:
+                    row = (log, which, offset)
+                    connection.execute("INSERT INTO position VALUES (?, ?, ?, ?)", (*row, of_fields(*row)))
+    connection.execute(f"PRAGMA user_version = {LAYOUT}")
 
 
 def _copy(connection: sqlite3.Connection, name: str) -> None:

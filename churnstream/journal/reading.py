@@ -10,11 +10,12 @@ from typing import Any
 from churnstream.journal.checksums import head_of, is_of, of_fields, of_payload
 from churnstream.journal.file import JournalFile
 from churnstream.journal.rows import ROWS_AT_ONCE, Rows
-from churnstream.journal.schema import log_name, table_name
+from churnstream.journal.schema import BEGIN, END, log_name, table_name
 from churnstream.records import Delivered
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 HEAD = "offset, appended_us, rows, rows_before, key, headers, head"
+BOUND = "SELECT next_offset FROM position WHERE stream = ? AND shard = ?"
 log = logging.getLogger("journal")
 
 
@@ -27,6 +28,14 @@ class JournalReader(JournalFile):
 
         What was removed because of its age is left out, which is logged.
         """
+        found = self._records(stream, shard, offset, max_records, max_bytes)
+        if not found and (self._bound(stream, END) or 0) > offset:  # which may have moved between the two looks
+            found = self._records(stream, shard, offset, max_records, max_bytes)
+            if not found:
+                raise self._wrong(stream, f"the record at offset {offset} is missing, and all after it")
+        return found
+
+    def _records(self, stream: str, shard: int, offset: int, max_records: int, max_bytes: int) -> list[Delivered]:
         delivered: list[Delivered] = []
         size, due = 0, offset
         query = f"SELECT {HEAD}, checksum, payload FROM {log_name(stream)} WHERE offset >= ? ORDER BY offset LIMIT ?"
@@ -51,18 +60,25 @@ class JournalReader(JournalFile):
 
     def begin(self, stream: str) -> int:
         """The offset of the oldest record of ``stream`` that is still there; its ``end`` when there is none."""
-        return self._one(log_name(stream), f"SELECT min(offset) FROM {log_name(stream)}") or 0
+        with self._reading(log_name(stream)) as connection:
+            if connection is None:
+                return 0
+            query = f"SELECT min(offset), ({BOUND}) FROM {log_name(stream)}"
+            begin, due = connection.execute(query, (log_name(stream), BEGIN)).fetchone()
+        if due is not None and due != begin:
+            raise self._wrong(stream, f"the record at offset {due} is missing, with which it begins")
+        return begin or 0
 
     def end(self, stream: str) -> int:
         """The offset that the next record of ``stream`` will get."""
-        last = self._head(stream, "ORDER BY offset DESC LIMIT 1")
+        last = self._last(stream)
         return 0 if last is None else last[0] + 1
 
     def rows(self, stream: str, offset: int | None = None) -> int:
         """How many rows of ``stream`` stood before ``offset``, those that were removed since among them; before the end when it
         is None."""
         if offset is None:
-            last = self._head(stream, "ORDER BY offset DESC LIMIT 1")
+            last = self._last(stream)
             return 0 if last is None else last[2] + last[3]
         following = self._head(stream, "WHERE offset >= ? ORDER BY offset LIMIT 1", offset)
         if following is None:
@@ -108,6 +124,11 @@ class JournalReader(JournalFile):
             some = len(found) == ROWS_AT_ONCE
             after = found[-1][0] if found else None
 
+    def version(self) -> int | None:
+        """A number that is another one whenever another connection has written the file since; None before anything was."""
+        with self._reading("position") as connection:
+            return None if connection is None else int(connection.execute("PRAGMA data_version").fetchone()[0])
+
     def size(self, table: str) -> int:
         return self._one(table_name(table), f"SELECT count(*) FROM {table_name(table)}") or 0
 
@@ -134,6 +155,30 @@ class JournalReader(JournalFile):
             found = connection.execute(f"SELECT {HEAD} FROM {log_name(stream)} {where}", given).fetchone()
             return None if found is None else self._headed(stream, list(found[:-1]), found[-1])
 
+    def _last(self, stream: str) -> list[Any] | None:
+        """As ``_head``, of the newest record; raises CorruptedRecord when there was a newer one."""
+        with self._reading(log_name(stream)) as connection:
+            if connection is None:
+                return None
+            query = f"SELECT {HEAD}, ({BOUND}) FROM {log_name(stream)} ORDER BY offset DESC LIMIT 1"
+            found = connection.execute(query, (log_name(stream), END)).fetchone()
+            if found is None:
+                due = self._bound(stream, END)
+                if due and self._head(stream, "LIMIT 1") is None:
+                    raise self._wrong(stream, f"the record at offset {due - 1} is missing, and all before it")
+                return None
+            *fields, head, due = found
+        if due is not None and due != fields[0] + 1:
+            raise self._wrong(stream, f"the record at offset {due - 1} is missing, with which it ends")
+        return self._headed(stream, fields, head)
+
+    def _bound(self, stream: str, which: int) -> int | None:
+        """Where the log was noted to begin, or to end; None for one that was written before that was noted."""
+        found = self._counted(
+            "position", "stream, shard, next_offset", 2, "WHERE stream = ? AND shard = ?", log_name(stream), which
+        )
+        return found.get((log_name(stream), which), (None,))[0]
+
     def _headed(self, stream: str, fields: list[Any], head: object) -> list[Any]:
         if not is_of(head, head_of, stream, *fields):
             raise self._wrong(stream, f"the record at offset {fields[0]} does not match its checksum")
@@ -141,7 +186,9 @@ class JournalReader(JournalFile):
 
     def _expect_removed(self, connection: sqlite3.Connection, stream: str, due: int, at: int) -> None:
         """Between ``due`` and ``at`` there is nothing; so it must be where the log begins."""
-        if connection.execute(f"SELECT min(offset) FROM {log_name(stream)}").fetchone()[0] != at:
+        due_begin = self._bound(stream, BEGIN)
+        begin = connection.execute(f"SELECT min(offset) FROM {log_name(stream)}").fetchone()[0]
+        if begin != at or (due_begin is not None and due_begin < at):
             raise self._wrong(stream, f"the record at offset {due} is missing, before that at offset {at}")
         log.warning("%s, shard %s: the records from offset %d to %d were removed", stream, self.path.stem, due, at - 1)
 

@@ -4,8 +4,8 @@ import sqlite3
 
 from churnstream.journal.checksums import of_fields
 
-LAYOUT = 2
-"""2: every row has a checksum."""
+LAYOUT = 3
+"""2: every row has a checksum. 3: of every log it is noted where it begins and ends."""
 
 SCHEMA = """
 CREATE TABLE position
@@ -25,6 +25,8 @@ LOG_COLUMNS = (
 )
 TABLE_COLUMNS = "(key TEXT PRIMARY KEY, checksum INTEGER NOT NULL, value BLOB NOT NULL) WITHOUT ROWID"
 LOG, TABLE = "log ", "table "
+BEGIN, END = -1, -2
+"""As shards, in ``position``, of a log's name: the offsets of its first record, and of the one that comes next."""
 
 
 def make_tables(connection: sqlite3.Connection) -> None:

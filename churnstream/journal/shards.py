@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from churnstream.errors import StorageFailed
+from churnstream.journal.memory import Memory
 from churnstream.journal.writing import Journal
 
 
@@ -18,6 +19,7 @@ class Journals:
         self.shards = shards
         self._folder, self._function, self._writable = folder, function, writable
         self._open: dict[int, Journal] = {}
+        self._memories: dict[tuple[int, str], Memory] = {}
         self.free_since = 0.0  # when the last unit ended, in seconds of the performance counter
         self.owed = 0.0  # seconds spent committing, which only the next commit can write down
 
@@ -30,7 +32,12 @@ class Journals:
             self._open[shard] = journal
         return journal
 
+    def memory(self, shard: int, name: str) -> Memory:
+        """What was met in ``shard`` before, as it was when it was last read."""
+        return self._memories.setdefault((shard, name), Memory())
+
     def close(self) -> None:
         for journal in self._open.values():
             journal.close()
         self._open.clear()
+        self._memories.clear()

@@ -16,13 +16,15 @@ from churnstream.journal.changes import Changes
 from churnstream.journal.checksums import head_of, of_fields, of_payload, of_rows
 from churnstream.journal.file import LOCK_WAIT_S
 from churnstream.journal.holding import HeldJournal
+from churnstream.journal.memory import unpack
 from churnstream.journal.migration import COUNTED
 from churnstream.journal.reading import EPOCH
-from churnstream.journal.schema import LOG_COLUMNS, TABLE_COLUMNS, log_name, make, table_name
+from churnstream.journal.schema import BEGIN, END, LOG_COLUMNS, TABLE_COLUMNS, log_name, make, table_name
 from churnstream.records import Record
 
 MICROSECOND = timedelta(microseconds=1)
 KEYS = {"position": 2, "producer": 1, "account": 2, "activity": 1}
+ALL = 2**62  # records, or bytes
 TRIMMED_AT_ONCE = 32  # records; the function's own writing waits meanwhile
 
 
@@ -81,7 +83,7 @@ class Journal(HeldJournal):
         if until <= begin:
             return 0
         with self._lock, self._writing() as connection:
-            return connection.execute(f"DELETE FROM {log_name(stream)} WHERE offset < ?", (until,)).rowcount
+            return self._remove(connection, stream, until)
 
     def _ring(self) -> None:
         """Show in the file's modification time that a stream has grown; readers that wait are woken by it."""
@@ -101,8 +103,14 @@ class Journal(HeldJournal):
             for table, values in seen.items():
                 there = self.get_many(table, values)
                 if any(there.get(key) != value for key, value in values.items()):
-                    raise StorageFailed(f"{self._shard()} was changed by another worker at the same time; send this again")
+                    raise self._overtaken()
+            for memory, (end, keys) in changes.unmet.items():
+                if any(not keys.isdisjoint(unpack(each)) for each in self.read(memory, int(self.path.stem), end, ALL, ALL)):
+                    raise self._overtaken()
             self._version = version
+
+    def _overtaken(self) -> StorageFailed:
+        return StorageFailed(f"{self._shard()} was changed by another worker at the same time; send this again")
 
     def _is_there(self, record: tuple[str, int, int] | None) -> bool:
         if record is None:
@@ -125,6 +133,8 @@ class Journal(HeldJournal):
         for table, keys in changes.deletes.items():
             self._make(connection, table_name(table), TABLE_COLUMNS)
             connection.executemany(f"DELETE FROM {table_name(table)} WHERE key = ?", ((key,) for key in keys))
+        for stream, before in changes.forget.items():
+            self._forget(connection, stream, (before - EPOCH) // MICROSECOND)
         reach("journal.after-write")
         for place, offset in changes.positions.items():
             self._set(connection, "position", place, max(offset, *self._numbers("position").get(place, (0,))))
@@ -134,8 +144,10 @@ class Journal(HeldJournal):
             self._set(connection, "account", account, counted + self._numbers("account").get(account, (0,))[0])
         for source, busy in changes.busy.items():
             busy_us = busy // MICROSECOND
-            first_us, _, before_us = self._numbers("activity").get((source,), (now_us - busy_us, 0, 0))
-            self._set(connection, "activity", (source,), first_us, now_us, before_us + busy_us)
+            began_us = now_us - busy_us
+            first_us, last_us, before_us = self._numbers("activity").get((source,), (began_us, now_us, 0))
+            span = min(first_us, began_us), max(last_us, now_us)  # the clock may have been set back
+            self._set(connection, "activity", (source,), *span, before_us + busy_us)
 
     def _numbers(self, table: str) -> dict[tuple[Any, ...], tuple[Any, ...]]:
         """A table of numbers by its key, read once, until another process writes or a transaction fails."""
@@ -153,12 +165,33 @@ class Journal(HeldJournal):
         self._make(connection, log_name(stream), LOG_COLUMNS)
         last = self._head(stream, "ORDER BY offset DESC LIMIT 1")
         offset, rows_before = (0, 0) if last is None else (last[0] + 1, last[2] + last[3])
+        begin, end = (log_name(stream), BEGIN), (log_name(stream), END)
+        (due,) = self._numbers("position").get(end, (offset,))
+        if due != offset:
+            raise self._wrong(stream, f"the record at offset {due - 1} is missing, with which it ends")
+        if begin not in self._numbers("position"):
+            self._set(connection, "position", begin, offset)
+        self._set(connection, "position", end, offset + 1)
         fields = (offset, now_us, record.rows, rows_before, record.key, json.dumps(dict(record.headers)))
         head = head_of(stream, *fields)
         connection.execute(
             f"INSERT INTO {log_name(stream)} VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (*fields, head, of_payload(record.payload, head), record.payload),
         )
+
+    def _remove(self, connection: sqlite3.Connection, stream: str, stays: int) -> int:
+        """Remove what lies ahead of the record at ``stays``, which is there; returns how many records."""
+        self._set(connection, "position", (log_name(stream), BEGIN), stays)
+        return connection.execute(f"DELETE FROM {log_name(stream)} WHERE offset < ?", (stays,)).rowcount
+
+    def _forget(self, connection: sqlite3.Connection, stream: str, before_us: int) -> None:
+        """Remove the oldest records of ``stream`` up to one that was appended after ``before_us``: TRIMMED_AT_ONCE at most, and
+        never the newest."""
+        oldest = f"SELECT offset, appended_us FROM {log_name(stream)} ORDER BY offset LIMIT {TRIMMED_AT_ONCE + 1}"
+        records = connection.execute(oldest).fetchall()
+        stays = next((offset for offset, at_us in records if at_us > before_us), records[-1][0])
+        if stays > records[0][0]:
+            self._remove(connection, stream, stays)
 
     def _make(self, connection: sqlite3.Connection, name: str, columns: str) -> None:
         if name not in self._known:

@@ -15,6 +15,7 @@ from urllib.parse import quote
 
 from churnstream import failpoints
 from churnstream.errors import NotDrained, PlatformFailed, UnknownFunction
+from churnstream.local.control_port import VARIABLE as PORT
 from churnstream.local.home import Home
 from churnstream.local.logs import FORMAT
 
@@ -149,7 +150,7 @@ class SupervisorClient:
 
     def _start(self) -> None:
         command = [sys.executable, "-m", "churnstream.local.supervisor", "--home", str(self.home.root), "--detach"]
-        kept = (failpoints.VARIABLE, FORMAT)  # said for the whole platform by whoever starts it
+        kept = (failpoints.VARIABLE, FORMAT, PORT)  # said for the whole platform by whoever starts it
         environment = {name: given for name, given in os.environ.items() if name in kept or not name.startswith(OURS)}
         environment |= requests_environment(self.home, environment)
         done = subprocess.run(

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -64,15 +64,16 @@ class RunningFunction:
             shards = range(self.shards.count) if self.shards else ()
             await self.hold(dict.fromkeys(shards, self.shards.newest() + 1 if self.shards else 0), clocks=True)
 
-    async def hold(self, shards: Mapping[int, int], clocks: bool) -> Mapping[int, int]:
+    async def hold(self, shards: Mapping[int, int], clocks: bool, doubtful: Collection[int] = ()) -> Mapping[int, int]:
         """Read these shards (shard -> epoch) and no others, and keep the clocks or not; returns what it holds now.
 
-        Before a shard is given up its record at work is finished, and the function flushes, as on a cluster's rebalance.
+        Before a shard is given up its record at work is finished, and the function flushes, as on a cluster's rebalance. One that
+        is ``doubtful``, since a process that held it ended unasked, is read with caution.
         """
         if not clocks:
             await self._stop_clocks()
         if self.shards is not None:
-            await self.shards.hold(shards)
+            await self.shards.hold(shards, doubtful)
         if clocks and not self._clocks:
             for cron in self.triggers.crons:
                 clock = asyncio.create_task(Clock(cron, self.call, self._log).run(), name=f"cron {cron.name}")

@@ -5,15 +5,16 @@ from importlib.metadata import version
 from typing import Any
 
 from churnstream.codecs import JSON, NDJSON
-from churnstream.codecs.judge import KEY_LENGTH, TEXT_LENGTH, bounds
+from churnstream.codecs.judge import ID_LENGTH, KEY_LENGTH, TEXT_LENGTH, bounds
 from churnstream.local.gateway import DRAIN, LIVE, LONGEST_DRAIN_S, METRICS, OPENAPI, READY, STATUS
 from churnstream.local.limits import BODY_S, BODY_WAIT_S, HEAD_BYTES, HEAD_COUNT, HEAD_S, Limits
 from churnstream.local.scopes import Scope, scope_of
 from churnstream.local.specification import Specification
 from churnstream.settings import DEFAULT_CASE
 from churnstream.stages.intake import MOST_EVENTS
+from churnstream.stages.requests import LONGEST
 from churnstream.usecases import load
-from churnstream.usecases.case import EVENT_TIME, EVENT_TYPE, KEY, EventType, Field, Kind, UseCase
+from churnstream.usecases.case import EVENT_ID, EVENT_TIME, EVENT_TYPE, KEY, EventType, Field, Kind, UseCase, spell
 
 Schema = dict[str, Any]
 
@@ -91,10 +92,19 @@ def _intake(case: UseCase) -> dict[str, Any]:
     several = {"type": "array", "minItems": 1, "maxItems": MOST_EVENTS, "items": event}
     error = {"application/json": {"schema": {"$ref": "#/components/schemas/error"}}}
     both = error | {TEXT: {}}
+    key = {
+        "name": "Idempotency-Key",
+        "in": "header",
+        "description": "A string of the client's, in quotes, new for every request: a UUID. The same request under the same key,"
+        f" less than {spell(case.horizon)} later, gets the same answer, and everything in it counts as a duplicate.",
+        "schema": {"type": "string", "pattern": f'^"[!#-[\\]-~]{{1,{LONGEST}}}"$'},
+    }
     return {
         "summary": f"Takes events of {case.title}: one, an array, or one a line",
         "description": "Every event is taken by itself: one that is not as it should be is refused, kept with a sentence among"
-        f" the dead letters; the others are accepted. At most {MOST_EVENTS} events a request.",
+        f" the dead letters; the others are accepted. An event_id that its customer had less than"
+        f" {spell(case.horizon)} before is a duplicate. At most {MOST_EVENTS} events a request.",
+        "parameters": [key],
         "requestBody": {
             "required": True,
             "content": {
@@ -107,9 +117,10 @@ def _intake(case: UseCase) -> dict[str, Any]:
                 "description": "read, and durable; what became of the events, and the first sentences about the refused",
                 "content": {JSON: {"schema": {"$ref": "#/components/schemas/receipt"}}},
             },
-            "400": {"description": "nothing in the body could be read", "content": error},
+            "400": {"description": "nothing in the body could be read, or the Idempotency-Key is none", "content": error},
             "408": _said("the body did not arrive in time"),
             "413": {"description": "too many bytes, or events", "content": both},
+            "422": {"description": "another body came under this Idempotency-Key before", "content": error},
             "503": {
                 "description": "not everything could be written, or the worker has its hands full: send it again",
                 "headers": {"Retry-After": {"description": "in so many seconds", "schema": {"type": "string"}}},
@@ -129,6 +140,7 @@ def _event(event: EventType) -> Schema:
         EVENT_TYPE: {"const": event.name},
         EVENT_TIME: {"type": "string", "format": "date-time"},
     }
+    properties[EVENT_ID] = {"type": ["string", "null"], "minLength": 1, "maxLength": ID_LENGTH}
     properties |= {each.name: _field(each) for each in event.fields}
     needed = [KEY, EVENT_TYPE, EVENT_TIME, *(each.name for each in event.fields if each.required)]
     return {"title": event.name, "type": "object", "required": needed, "properties": properties}
@@ -136,6 +148,8 @@ def _event(event: EventType) -> Schema:
 
 def _field(field: Field) -> Schema:
     told = dict(KINDS[field.kind])
+    if field.name == EVENT_ID:
+        told |= {"minLength": 1, "maxLength": ID_LENGTH}
     if field.kind in (Kind.NUMBER, Kind.WHOLE):
         least, most = bounds(field)
         told |= {name: limit for name, limit in (("minimum", least), ("maximum", most)) if limit is not None}

@@ -2,13 +2,15 @@
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
 from churnstream.errors import NotDrained, PlatformFailed
 from churnstream.local.channel import Channel
 from churnstream.local.function import RunningFunction
+from churnstream.local.suspects import DOUBT, Suspicion
+from churnstream.records import Delivered
 
 HOLD, DRAIN, REPORT = "hold", "drain", "report"
 DRAINED, LATE, MESSAGE = "drained", "late", "message"  # how a drain ended: well, too late, or with an error
@@ -25,41 +27,68 @@ class Orders:
         self._working: set[asyncio.Task[None]] = set()
         self._one_at_a_time = asyncio.Lock()
         if function.shards is not None:
-            function.shards.lost = self._lost
+            function.shards.lost, function.shards.witness = self._lost, self
 
     async def obey(self) -> None:
         """Return when the supervisor is gone."""
         async for message in self._channel.messages():
             if "told" in message:
                 waiting = self._questions.pop(message["id"], None)
-                if waiting is not None:
+                if waiting is not None and not waiting.done():
                     waiting.set_result(message["told"])
             else:
                 self._start(self._answer(message))
+        for waiting in self._questions.values():
+            if not waiting.done():
+                waiting.set_exception(PlatformFailed("the supervisor is gone"))
 
     async def drain(self, deadline: timedelta) -> dict[str, Any]:
         """Let all workers of the function read what is there and flush.
 
         Raises NotDrained at the deadline, and PlatformFailed when one of them could not flush.
         """
-        self._asked += 1
-        waiting = self._questions[self._asked] = asyncio.get_running_loop().create_future()
         seconds = deadline.total_seconds()
-        await self._channel.say(wants=DRAIN, id=self._asked, deadline=seconds)
         try:
-            told = await asyncio.wait_for(waiting, seconds + ANSWER_S)
+            told = await self._ask(seconds + ANSWER_S, wants=DRAIN, deadline=seconds)
         except TimeoutError:
             raise NotDrained(f"the supervisor did not answer within {seconds:g} s") from None
-        finally:
-            self._questions.pop(self._asked, None)
         if told.get(DRAINED):
             return told
         raise NotDrained(told[LATE]) if LATE in told else PlatformFailed(told[MESSAGE])
+
+    async def recall(self, record: Delivered) -> Suspicion:
+        return Suspicion(**await self._doubt("recall", record))
+
+    async def begin(self, record: Delivered, trial: bool, outcomes: Sequence[str]) -> None:
+        await self._doubt("begin", record, trial=trial, outcomes=list(outcomes))
+
+    async def returned(self, record: Delivered) -> None:
+        await self._channel.say(**_about(record), doubt="returned")
+
+    async def through(self, record: Delivered, last: bool) -> None:
+        await self._doubt("through", record, last=last)
 
     def close(self) -> None:
         """Answer no more."""
         for task in self._working:
             task.cancel()
+
+    async def _doubt(self, what: str, record: Delivered, **more: Any) -> dict[str, Any]:
+        try:
+            return await self._ask(ANSWER_S, **{DOUBT: what}, **_about(record), **more)
+        except TimeoutError:
+            raise PlatformFailed(f"the supervisor did not answer within {ANSWER_S:g} s") from None
+
+    async def _ask(self, seconds: float, **question: Any) -> dict[str, Any]:
+        """The supervisor's answer; raises TimeoutError, and PlatformFailed when it ends."""
+        self._asked += 1
+        number, waiting = self._asked, asyncio.get_running_loop().create_future()
+        self._questions[number] = waiting
+        try:
+            await self._channel.say(**question, id=number)
+            return await asyncio.wait_for(waiting, seconds)
+        finally:
+            self._questions.pop(number, None)
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work, name="order")
@@ -83,7 +112,7 @@ class Orders:
             return self._function.report()
         async with self._one_at_a_time:  # in the order in which they came: asyncio's locks are fair
             wanted = {int(shard): epoch for shard, epoch in message["shards"].items()}
-            held = dict(await self._function.hold(wanted, message["clocks"]))
+            held = dict(await self._function.hold(wanted, message["clocks"], message["doubtful"]))
         everything = all(held.get(shard) == epoch for shard, epoch in wanted.items())
         return {"holds": held, "newest": 0 if everything else self._newest()}
 
@@ -97,3 +126,7 @@ class Orders:
         """Say that the function is ready, how many shards it could read, and the highest epoch that any of them has."""
         shards = self._function.shards.count if self._function.shards else 0
         await self._channel.say(ready=pid, shards=shards, newest=self._newest())
+
+
+def _about(record: Delivered) -> dict[str, Any]:
+    return {"stream": record.stream, "shard": record.shard, "offset": record.offset}

@@ -7,12 +7,14 @@ from typing import Any
 
 from churnstream.failpoints import reach
 from churnstream.local import courier
+from churnstream.local.caution import Caution
 from churnstream.local.contract import Answer
 from churnstream.local.courier import Courier, Stopped
 from churnstream.local.doorbell import doorbell
 from churnstream.local.events import record_event, tick_event
 from churnstream.local.refusals import Refusals
 from churnstream.local.triggers import CronTrigger, StreamTrigger
+from churnstream.local.turnstile import Turnstile
 from churnstream.records import Delivered
 from churnstream.streams.base import Positions, StreamReader, Traced
 from churnstream.streams.delivery import Delivery
@@ -27,7 +29,8 @@ class ShardPump:
     """Hands every record of a shard to the function, in order, each until it is through; skips none.
 
     Through is what was applied, and what cannot be and is in the dead letters (``local/courier.py``); without ``refusals``
-    nothing is passed that was not applied. ``flush`` lets the function write down what it holds back.
+    nothing is passed that was not applied. ``flush`` lets the function write down what it holds back. ``alone`` is shared by
+    pumps that keep out of each other's way while one of them works with ``caution``.
     """
 
     def __init__(
@@ -40,6 +43,8 @@ class ShardPump:
         log: logging.Logger,
         refusals: Refusals | None = None,
         flush: Flush | None = None,
+        alone: Turnstile | None = None,
+        caution: Caution | None = None,
     ):
         self._trigger = trigger
         self._shard = shard
@@ -49,7 +54,17 @@ class ShardPump:
         self._log = log
         self._flush = flush
         self._stopping = asyncio.Event()
-        self._courier = Courier(self._place(), self._hand_over, refusals, trigger.explicit, self._is_next, self._stopping, log)
+        self._courier = Courier(
+            self._place(),
+            self._hand_over,
+            refusals,
+            trigger.explicit,
+            self._is_next,
+            self._stopping,
+            log,
+            alone or Turnstile(),
+            caution,
+        )
         self._unread = ""
         self._bell: asyncio.Event | None = None
         self.next_offset = positions.get(trigger.stream, shard)

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from churnstream.local.home import Home
-from churnstream.local.rundb_artifacts import ARTIFACT
 from churnstream.local.rundb_runs import RUN
 from churnstream.local.rundb_store import LATEST, ObjectStore
+from churnstream.local.rundb_tags import ARTIFACT
 
 
 def newest_metrics(home: Home, project: str, case: str) -> Mapping[str, float] | None:

@@ -5,12 +5,14 @@ import contextlib
 import signal
 import traceback
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Protocol
 
 from churnstream.errors import PlatformFailed
 from churnstream.local.births import Process
+from churnstream.local.endings import Ending, how
 from churnstream.local.pulse import listen
+from churnstream.local.suspects import DOUBT
 
 BUILDING, READY, ERROR, STOPPED = "building", "ready", "error", "stopped"
 
@@ -26,6 +28,14 @@ class Team(Protocol):
 
     def ready(self, replica: "Replica", shards: int, newest: int) -> None:
         """Its function is ready; ``shards`` and ``newest`` as in ``Sharing.join``."""
+        ...
+
+    def died(self, replica: "Replica", how: str) -> bool:
+        """Its process has ended unasked, as told by ``how``; whether that was the price of looking for what it ends of."""
+        ...
+
+    def doubted(self, replica: "Replica", said: dict[str, Any]) -> dict[str, Any]:
+        """It said something about a record that a process before it may have ended of; the answer."""
         ...
 
     def gone(self, replica: "Replica") -> None:
@@ -121,26 +131,27 @@ class Replica:
         pause = FIRST_PAUSE_S
         try:
             while not self._stopping.is_set():
-                was_ready, killed, why = await self._live()
+                ending = await self._live()
                 if self._stopping.is_set():
                     return
-                deaths.append(clock())
-                if not (was_ready and killed):
+                if not ending.searched:
+                    deaths.append(clock())
+                if not (ending.searched or ending.killed):
                     crashes.append(clock())
                 for each in (deaths, crashes):
                     while each and each[0] < clock() - CRASH_WINDOW_S:
                         each.popleft()
-                if len(deaths) == 1:
+                if ending.searched or len(deaths) == 1:
                     pause = FIRST_PAUSE_S
-                if not was_ready and not forgiving:
-                    self._give_up(why)
+                if not ending.was_ready and not forgiving:
+                    self._give_up(ending.why)
                     return
                 if len(crashes) >= CRASHES:
                     often = f"ended {len(crashes)} times within {CRASH_WINDOW_S:g} s"
-                    self._give_up(f"{self._name} {often}; lastly: {why}")
+                    self._give_up(f"{self._name} {often}; lastly: {ending.why}")
                     return
                 forgiving = True
-                self.message = why
+                self.message = ending.why
                 self.begun.set()
                 self.restarts += 1
                 with contextlib.suppress(TimeoutError):
@@ -149,12 +160,12 @@ class Replica:
         except Exception:
             self._give_up(f"the supervisor failed while it kept {self._name}:\n{traceback.format_exc()}")
 
-    async def _live(self) -> tuple[bool, bool, str]:
-        """One process's life: whether it was ever ready, whether somebody else ended it by SIGKILL, and why it ended."""
+    async def _live(self) -> Ending:
+        """One process's life."""
         try:
             process = await self._birth(self.number)
         except PlatformFailed as cause:
-            return False, False, str(cause)
+            return Ending(False, False, False, str(cause))
         self._process = process
         if self._stopping.is_set():
             process.signal(signal.SIGTERM)
@@ -186,12 +197,14 @@ class Replica:
         self._answers.clear()
         process.channel.close()
         process.pulse.close()
-        self._team.gone(self)
         code = await process.exit_code()
         self._process = None
+        unasked = was_ready and not failure and code not in (None, -signal.SIGKILL) and not self._stopping.is_set()
+        searched = unasked and self._team.died(self, how(code))
+        self._team.gone(self)
         if too_late.is_set():
             failure = f"{self._name} was not ready within {START_S:g} s and was killed; its init_context takes too long"
-        return was_ready, code == -signal.SIGKILL, failure or self._ending(code, was_ready)
+        return Ending(was_ready, was_ready and code == -signal.SIGKILL, searched, failure or self._told(code, was_ready))
 
     async def _watch(self, process: Process) -> None:
         await listen(process.pulse, self._patience, lambda: self._team.silent(self), lambda: self._team.heard(self))
@@ -201,12 +214,19 @@ class Replica:
             answer = self._answers.pop(message["id"], None)
             if answer is not None and not answer.done():
                 answer.set_result(message["answer"])
+        elif DOUBT in message:
+            told = self._team.doubted(self, message)
+            if "id" in message:
+                self._start(process.channel.say(told=told, id=message["id"]))
         elif "lost" in message:
             self._team.lost(self, message["lost"], message["epoch"])
         elif "wants" in message:
-            task = asyncio.create_task(self._tell(process, message["id"], message["deadline"]))
-            self._working.add(task)
-            task.add_done_callback(self._working.discard)
+            self._start(self._tell(process, message["id"], message["deadline"]))
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._working.add(task)
+        task.add_done_callback(self._working.discard)
 
     async def _tell(self, process: Process, question: int, seconds: float) -> None:
         await process.channel.say(told=await self._team.everyone_drained(seconds), id=question)
@@ -216,15 +236,9 @@ class Replica:
         self.begun.set()
         self._team.gone(self)
 
-    def _ending(self, code: int | None, was_ready: bool) -> str:
-        if code is None:
-            how = f"{self._name} ended and left no exit code"
-        elif code < 0:
-            how = f"{self._name} was ended by {signal.Signals(-code).name}"
-        else:
-            how = f"{self._name} ended with exit code {code}"
+    def _told(self, code: int | None, was_ready: bool) -> str:
         log = f"churnstream logs {self._name.partition(',')[0]}"
-        return f"{how}{'' if was_ready else ' before it was ready'}; its log may say why: {log}"
+        return f"{self._name} {how(code)}{'' if was_ready else ' before it was ready'}; its log may say why: {log}"
 
 
 async def _kill_when(too_late: asyncio.Event, process: Process) -> None:

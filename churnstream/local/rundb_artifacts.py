@@ -13,16 +13,14 @@ from mlrun.lists import ArtifactList
 from mlrun.utils import get_in
 
 from churnstream.local.rundb_filters import Labels, labels_match, name_matches, one_page, partition, within
-from churnstream.local.rundb_store import LATEST, ObjectStore, Row, active, plain
+from churnstream.local.rundb_store import LATEST, Row, active, plain
+from churnstream.local.rundb_tags import ARTIFACT, ArtifactTags
 
-ARTIFACT = "artifact"
 LINK = "link"
 
 
-class Artifacts:
+class Artifacts(ArtifactTags):
     """What MLRun asks about artifacts, models and datasets."""
-
-    store: ObjectStore
 
     def store_artifact(
         self,
@@ -195,44 +193,6 @@ class Artifacts:
     def list_artifact_tags(self, project: str | None = None, category: str | None = None) -> list[str]:
         """The tags that artifacts of a project carry, in order."""
         return sorted({a["metadata"]["tag"] for a in self.list_artifacts(project=project, category=category)} - {""})
-
-    def tag_objects(self, project: str, tag_name: str, objects: Any, replace: bool = False) -> None:
-        """Tag artifacts by their identifiers; `replace` takes their other tags off."""
-        with self.store.transaction():
-            for row in self._identified(project, plain(objects)):
-                if replace:
-                    self.store.untag(row)
-                self.store.tag(ARTIFACT, project, row.name, row.uid, row.iter, tag_name)
-
-    def delete_objects_tag(self, project: str, tag_name: str, tag_objects: Any) -> None:
-        """Take a tag off artifacts by their identifiers."""
-        with self.store.transaction():
-            for row in self._identified(project, plain(tag_objects)):
-                self.store.untag(row, tag_name)
-
-    def tag_artifacts(self, artifacts: Any, project: str, tag_name: str, replace: bool = False) -> None:
-        """Tag one artifact or a list of them; `replace` takes their other tags off."""
-        self.tag_objects(project, tag_name, self._resolve_artifacts_to_tag_objects(artifacts), replace)
-
-    def delete_artifacts_tags(self, artifacts: Any, project: str, tag_name: str) -> None:
-        """Take a tag off one artifact or a list of them."""
-        self.delete_objects_tag(project, tag_name, self._resolve_artifacts_to_tag_objects(artifacts))
-
-    def _resolve_artifacts_to_tag_objects(self, artifacts: Any) -> Any:
-        return mlrun.db.base.RunDBInterface._resolve_artifacts_to_tag_objects(artifacts)
-
-    def _identified(self, project: str, objects: dict[str, Any]) -> list[Row]:
-        if objects["kind"] != ARTIFACT:
-            raise MLRunInvalidArgumentError(f"only artifacts carry tags of this kind, not {objects['kind']}")
-        rows: list[Row] = []
-        for each in objects["identifiers"]:
-            columns = {
-                "uid": each.get("uid") or None,
-                "iter": each.get("iter"),
-                "tree": each.get("producer_id") or None,
-            }
-            rows += self.store.find(ARTIFACT, active(project), each["key"], **columns)
-        return rows
 
     def _mark_best(self, key: str, link: dict[str, Any], project: str, tree: str | None) -> dict[str, Any]:
         spec = link["spec"]

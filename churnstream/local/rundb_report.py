@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from churnstream.local.rundb import LocalRunDB
 from churnstream.local.rundb_refusals import INSTEAD, calls, is_refused
 
-SUBJECTS = ("Projects", "Functions", "Runs", "Artifacts", "Features", "LocalRunDB")
-"""The classes that make up the run database, in the order of the table."""
+SUBJECTS = {"Projects": 0, "Functions": 1, "Runs": 2, "Artifacts": 3, "ArtifactTags": 3, "Features": 4, "LocalRunDB": 5}
+"""The classes that make up the run database, and their places in the table."""
 
 
 def report() -> str:
@@ -23,7 +23,7 @@ def _works() -> Iterator[str]:
     yield "| call | here |"
     yield "|---|---|"
     homes = {call: next(each.__name__ for each in LocalRunDB.__mro__ if call in vars(each)) for call in working}
-    for call in sorted(working, key=lambda each: (SUBJECTS.index(homes[each]), each)):
+    for call in sorted(working, key=lambda each: (SUBJECTS[homes[each]], each)):
         yield f"| `{call}` | {_cell((inspect.getdoc(getattr(LocalRunDB, call)) or '').split(chr(10) * 2)[0])} |"
 
 

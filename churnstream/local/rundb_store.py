@@ -1,39 +1,17 @@
-"""MLRun's objects in one SQLite file: versions, tags and logs, for many threads and processes at once."""
+"""MLRun's objects in one SQLite file: versions, tags and logs."""
 
 import json
-import os
-import sqlite3
-import threading
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import mlrun
 from mlrun.utils import dict_to_json
 
-from churnstream.errors import StorageFailed, UnknownVersion
+from churnstream.local.rundb_file import RunFile
 
-LAYOUT = 1
-WAIT_FOR_LOCK_S = 30.0
 LATEST = "latest"
-
-SCHEMA = """
-create table if not exists objects(
-    kind text not null, project text not null, name text not null, uid text not null, iter integer not null,
-    tree text not null, best integer not null, created text not null, updated text not null,
-    body text not null,
-    primary key(kind, project, name, uid, iter));
-create table if not exists tags(
-    kind text not null, project text not null, name text not null, tag text not null,
-    uid text not null, iter integer not null,
-    primary key(kind, project, name, tag, uid, iter)) without rowid;
-create table if not exists logs(
-    project text not null, uid text not null, part integer not null, body blob not null,
-    primary key(project, uid, part)) without rowid;
-"""
 
 SELECT = """select kind, project, name, uid, iter, tree, best, created, updated, body,
     coalesce((select json_group_array(tag) from tags t where t.kind = o.kind and t.project = o.project
@@ -96,46 +74,8 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="microseconds")
 
 
-class ObjectStore:
-    """Objects by (kind, project, name, uid, iteration), newest first, each with its tags.
-
-    Every write is one transaction that survives `kill -9`. Threads and forked processes each get their own
-    connection. Raises StorageFailed when the file cannot be opened or stays locked for 30 s, and
-    UnknownVersion when a newer Churnstream wrote it.
-    """
-
-    def __init__(self, path: Path):
-        self.path = path
-        self._mine = threading.local()
-        layout = self._connection().execute("pragma user_version").fetchone()[0]
-        if layout > LAYOUT:
-            raise UnknownVersion(f"{path} has layout {layout} and this version reads up to {LAYOUT}; upgrade churnstream")
-        if layout < LAYOUT:
-            with self.transaction() as db:
-                for statement in SCHEMA.split(";\n"):
-                    db.execute(statement)
-                db.execute(f"pragma user_version = {LAYOUT}")
-
-    @contextmanager
-    def transaction(self) -> Iterator[sqlite3.Connection]:
-        """One write transaction; inside another one of the same thread it joins that one."""
-        db = self._connection()
-        if db.in_transaction:
-            yield db
-            return
-        try:
-            db.execute("begin immediate")
-        except sqlite3.Error as cause:
-            raise StorageFailed(f"cannot write to the run database {self.path}: {cause}") from cause
-        try:
-            yield db
-            db.execute("commit")
-        except BaseException as cause:
-            if db.in_transaction:
-                db.execute("rollback")
-            if isinstance(cause, sqlite3.Error):
-                raise StorageFailed(f"a write to the run database {self.path} failed: {cause}") from cause
-            raise
+class ObjectStore(RunFile):
+    """Objects by (kind, project, name, uid, iteration), newest first, each with its tags."""
 
     def put(
         self,
@@ -182,7 +122,7 @@ class ObjectStore:
                 " and t.name = o.name and t.uid = o.uid and t.iter = o.iter and t.tag = ?)"
             )
             values.append(tag)
-        rows = self._connection().execute(f"{SELECT} where {where} order by updated desc, rowid desc", values)
+        rows = self.connection().execute(f"{SELECT} where {where} order by updated desc, rowid desc", values)
         return [_row(*columns) for columns in rows.fetchall()]
 
     def remove(self, rows: Iterable[Row]) -> None:
@@ -226,28 +166,13 @@ class ObjectStore:
 
     def read_log(self, project: str, uid: str) -> bytes:
         """The whole log of a run; empty when it wrote none."""
-        parts = self._connection().execute("select body from logs where project=? and uid=? order by part", (project, uid))
+        parts = self.connection().execute("select body from logs where project=? and uid=? order by part", (project, uid))
         return b"".join(body for (body,) in parts.fetchall())
 
     def remove_logs(self, project: str, uid: str | None = None) -> None:
         """Delete the log of one run, or every log of the project."""
         with self.transaction() as db:
             db.execute("delete from logs where project=? and uid = coalesce(?, uid)", (project, uid))
-
-    def _connection(self) -> sqlite3.Connection:
-        # A connection must not cross a fork, not even to be closed: the parent's stays open here, unused.
-        if getattr(self._mine, "pid", None) != os.getpid():
-            self._mine.inherited = [*getattr(self._mine, "inherited", ()), getattr(self._mine, "db", None)]
-            try:
-                self.path.parent.mkdir(parents=True, exist_ok=True)
-                db = sqlite3.connect(self.path, timeout=WAIT_FOR_LOCK_S, isolation_level=None)
-                db.execute("pragma journal_mode = wal")
-                db.execute("pragma synchronous = full")
-            except (OSError, sqlite3.Error) as cause:
-                raise StorageFailed(f"cannot open the run database {self.path}: {cause}") from cause
-            self._mine.db, self._mine.pid = db, os.getpid()
-        connection: sqlite3.Connection = self._mine.db
-        return connection
 
 
 def _row(

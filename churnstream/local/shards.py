@@ -2,19 +2,20 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from typing import Any, Protocol
 
-from churnstream.errors import ChurnstreamError, LeaseLost
+from churnstream.errors import ChurnstreamError
+from churnstream.local.caution import UNSETTLED, Caution, Witness
 from churnstream.local.contract import Answer
 from churnstream.local.leases import Leases
 from churnstream.local.progress import progress
 from churnstream.local.pump import Call, ShardPump
 from churnstream.local.refusals import Refusals
 from churnstream.local.triggers import StreamTrigger
-from churnstream.records import Delivered
+from churnstream.local.turnstile import Turnstile
+from churnstream.local.watched import WatchedPositions, WatchedRefusals
 from churnstream.streams.base import Positions, StreamReader
-from churnstream.streams.delivery import LeftOut
 
 Place = tuple[str, int]  # a stream's name and a shard
 
@@ -55,9 +56,9 @@ class Shards:
         self._triggers = tuple(triggers)
         self._call, self._flush, self._log = call, flush, log
         self._leases = streams.open_leases(function)
-        self._positions = _Watched(streams.open_positions(function), self._refused)
+        self._positions = WatchedPositions(streams.open_positions(function), self._refused)
         refusals = streams.open_refusals(function)
-        self._refusals = None if refusals is None else _WatchedRefusals(refusals, self._refused)
+        self._refusals = None if refusals is None else WatchedRefusals(refusals, self._refused)
         explicit = any(trigger.explicit for trigger in self._triggers)
         self._redriven = StreamTrigger("redriven", refusals.redriven) if refusals and refusals.redriven and not explicit else None
         if self._redriven is not None:
@@ -67,6 +68,8 @@ class Shards:
         self.held: dict[int, int] = {}
         """Shard -> the epoch under which it is held here."""
         self.lost: Callable[[int, int], Awaitable[None]] | None = None
+        self.witness: Witness | None = None
+        self._alone = Turnstile()
         self._pumps: dict[Place, ShardPump] = {}
         self._tasks: dict[Place, asyncio.Task[None]] = {}
         self._losing: dict[int, asyncio.Task[None]] = {}
@@ -78,16 +81,16 @@ class Shards:
         """The highest epoch under which any shard was ever held."""
         return self._leases.newest(self.count)
 
-    async def hold(self, wanted: Mapping[int, int]) -> None:
+    async def hold(self, wanted: Mapping[int, int], doubtful: Collection[int] = ()) -> None:
         """Give up every shard but those of ``wanted`` (shard -> epoch), in order, and take those that are not held.
 
-        One that cannot be taken is logged and left out of ``held``.
+        One that cannot be taken is logged and left out of ``held``. Of those taken, the ``doubtful`` are read with caution.
         """
         async with self._changing:
             await self._give_up([shard for shard, epoch in self.held.items() if wanted.get(shard) != epoch])
             for shard, epoch in wanted.items():
                 if shard not in self.held:
-                    await self._take(shard, epoch)
+                    await self._take(shard, epoch, shard in doubtful)
 
     def ends(self) -> dict[Place, int]:
         """Where the shards that are held end at this moment."""
@@ -163,7 +166,7 @@ class Shards:
         except ChurnstreamError as cause:
             self._log.warning("shard %d: the lease stays as it is until the next holder takes it (%s)", shard, cause)
 
-    async def _take(self, shard: int, epoch: int) -> None:
+    async def _take(self, shard: int, epoch: int, doubtful: bool) -> None:
         try:
             await asyncio.to_thread(self._leases.take, shard, epoch)
         except ChurnstreamError as cause:
@@ -175,7 +178,16 @@ class Shards:
             if shard < reader.shards:
                 try:
                     pump = ShardPump(
-                        trigger, shard, reader, self._positions, self._deliver, self._log, self._refusals, self._flush
+                        trigger,
+                        shard,
+                        reader,
+                        self._positions,
+                        self._deliver,
+                        self._log,
+                        self._refusals,
+                        self._flush,
+                        self._alone,
+                        self._caution(trigger, shard) if doubtful else None,
                     )
                 except ChurnstreamError as cause:  # where to go on is not known; its report says so, and the others go on
                     self._log.error("%s, shard %d is not read: %s", trigger.stream, shard, cause)
@@ -183,6 +195,15 @@ class Shards:
                 self._pumps[place] = pump
                 task = self._tasks[place] = asyncio.create_task(pump.run(), name=f"{trigger.stream} {shard}")
                 task.add_done_callback(self._look_at_the_end)
+
+    def _caution(self, trigger: StreamTrigger, shard: int) -> Caution | None:
+        if self.witness is None:
+            return None
+        until = 0
+        if trigger.explicit:
+            begin, end = self._positions.get(trigger.stream, shard), self._readers[trigger.stream].end(shard)
+            until = min(end, begin + UNSETTLED)
+        return Caution(self.witness, self._alone, until)
 
     async def _deliver(self, event: Any) -> Answer:
         try:
@@ -220,38 +241,3 @@ class Shards:
     def _look_at_the_end(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and task.exception() is not None and not self.broken.done():
             self.broken.set_exception(task.exception())  # type: ignore[arg-type]
-
-
-class _Watched:
-    """Positions that tell when moving one was refused."""
-
-    def __init__(self, positions: Positions, refused: Callable[[int], None]):
-        self._positions, self._refused = positions, refused
-
-    def get(self, stream: str, shard: int) -> int:
-        return self._positions.get(stream, shard)
-
-    def advance(self, stream: str, shard: int, next_offset: int) -> None:
-        try:
-            self._positions.advance(stream, shard, next_offset)
-        except LeaseLost:
-            self._refused(shard)
-            raise
-
-    def close(self) -> None:
-        self._positions.close()
-
-
-class _WatchedRefusals:
-    """Refusals that tell when passing a record was refused."""
-
-    def __init__(self, refusals: Refusals, refused: Callable[[int], None]):
-        self._refusals, self._refused = refusals, refused
-        self.tries, self.redriven = refusals.tries, refusals.redriven
-
-    def refuse(self, record: Delivered, letters: Sequence[LeftOut]) -> None:
-        try:
-            self._refusals.refuse(record, letters)
-        except LeaseLost:
-            self._refused(record.shard)
-            raise

@@ -141,6 +141,11 @@ class Sharing:
         member = self._members.get(worker)
         return sorted(shard for shard in (member.holds if member else ()) if self._holders.get(shard) == worker)
 
+    def told(self, worker: int) -> list[int]:
+        """What a worker was told to hold, whether or not it has answered."""
+        member = self._members.get(worker)
+        return sorted(member.told.shards) if member and member.told else []
+
     def is_silent(self, worker: int) -> bool:
         return worker in self._members and self._members[worker].silent
 

@@ -1,1 +1,1 @@
-"""From the archive to a model, and from a model to a score."""
+"""From the archive to a model that can be trusted: training sets, training, the signed artifact, promotion."""

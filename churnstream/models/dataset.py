@@ -1,6 +1,7 @@
 """Training sets that were true at the time: features as they were at the decision, the label as it became known later."""
 
 import hashlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -14,9 +15,12 @@ from numpy.typing import NDArray
 from churnstream.codecs import schema
 from churnstream.errors import NotEnoughData
 from churnstream.graph.engine import WindowEngine
+from churnstream.models.labels import labels
+from churnstream.models.slices import groups
+from churnstream.models.watermark import watermark
 from churnstream.stages.enrich import enrich
 from churnstream.tables.base import TableReader
-from churnstream.usecases.case import EVENT_TIME, EVENT_TYPE, KEY, SilenceLabel, UseCase
+from churnstream.usecases.case import EVENT_TIME, EVENT_TYPE, KEY, UseCase
 
 BATCH_ROWS = 65_536
 ORIGIN = ["origin_shard", "origin_offset", "origin_row"]
@@ -24,17 +28,21 @@ ORIGIN = ["origin_shard", "origin_offset", "origin_row"]
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """One row a customer: ``features`` (n, features) in the case's order, ``label`` (n,) 1 churned and 0 stayed.
+    """One row for each customer and decision, in order of anchor: ``features`` (n, features) in the case's order, ``label`` (n,).
 
-    ``anchor`` (n,) are the instants from which their windows count. ``slices`` are the registration fields by which the model is
-    judged apart. ``unmatured`` customers were left out, because their label was not known at ``until``, the newest instant of the
-    archive. ``digest`` names exactly this data.
+    A label is 1 churned and 0 stayed. ``anchor`` (n,) are the instants from which their windows count, ``at`` (n,) those at which
+    they were judged, ``known`` (n,) those at which the label became known; ``silence`` (n,) is the time from the newest event
+    before the decision to it, in seconds. ``slices`` (n, groups) are the groups by which the model is judged apart. ``unmatured``
+    rows were left out: their label was not known at ``until``, where the archive ends. ``digest`` names exactly this data.
     """
 
     keys: pd.Series
     features: pd.DataFrame
     label: NDArray[np.int8]
     anchor: pd.Series
+    at: pd.Series
+    known: pd.Series
+    silence: pd.Series
     slices: pd.DataFrame
     unmatured: int
     until: datetime
@@ -60,82 +68,93 @@ def read_archive(folder: Path, case: UseCase) -> pa.Table:
     return table.sort_by([(name, "ascending") for name in ORIGIN])
 
 
-def build_training_set(archive: pa.Table, case: UseCase, lookup: TableReader | None) -> TrainingSet:
-    """One row for each customer who has been judged and whose label has become known by the end of ``archive``.
+def on_time(archive: pa.Table, lateness: timedelta) -> pa.Table:
+    """The archive without the events that the stream leaves out: those that are more than ``lateness`` behind their customer."""
+    events = archive.select([KEY, EVENT_TIME]).to_pandas()
+    newest_before = events.groupby(KEY, sort=False)[EVENT_TIME].cummax()
+    return archive.filter(pa.array((events[EVENT_TIME] >= newest_before - lateness).to_numpy()))
 
-    A customer is judged at ``anchor + case.decision``: what happened from that instant on is not in the features. Late events are
-    left out as the stream leaves them out.
+
+def build_training_set(
+    archive: pa.Table, case: UseCase, lookup: TableReader | None, decisions: Sequence[timedelta] = ()
+) -> TrainingSet:
+    """A row for each customer at each of ``decisions`` after the anchor (the case's own by default) whose label is known by now.
+
+    What happened from a decision on is not in its features. A label is known when its time has passed at the end of the archive,
+    which is the newest instant that enough customers have reached (see ``watermark``). Late events are left out as the stream
+    leaves them out. Raises NotEnoughData when no label is known.
     """
+    archive = on_time(archive, case.features.lateness)
     events = archive.select([KEY, EVENT_TYPE, EVENT_TIME]).to_pandas()
-    events = events[~_is_late(events, case.features.lateness)]
-    until = events[EVENT_TIME].max()
+    until = watermark(events.groupby(KEY, sort=False)[EVENT_TIME].max())
     anchors = events.loc[events[EVENT_TYPE] == case.features.anchor].groupby(KEY, sort=False)[EVENT_TIME].min()
-    decisions = events[KEY].map(anchors) + case.decision
-    before = events.index[(events[EVENT_TIME] < decisions).to_numpy()]
-    engine = _replay(archive.take(pa.array(before.to_numpy())), case, lookup)
-    customers = engine.keys()
-    judged_at = (anchors + case.decision).to_dict()
-    vectors = {key: engine.vector(key, judged_at[key].to_pydatetime()) for key in customers}
-    table = pd.DataFrame.from_dict(
-        {key: vector for key, vector in vectors.items() if vector is not None}, orient="index", columns=list(case.features.names)
-    )
-    judged = pd.DataFrame({"anchor": anchors}).loc[table.index]
-    judged["label"], judged["known"] = _labels(archive, events, judged["anchor"], case)
-    matured = ((judged["known"] <= until) & judged["label"].notna()).to_numpy()
+    began = anchors.rename("anchor").reset_index()
+    every = [began.assign(at=began["anchor"] + each) for each in sorted(set(decisions or (case.decision,)))]
+    rows = pd.concat(every, ignore_index=True)
+    rows["label"], rows["known"] = labels(archive, events, rows, case)
+    table = features_at(archive, rows, case, lookup)
+    defined = rows.index.isin(table.index)
+    matured = defined & (rows["known"] <= until).to_numpy() & rows["label"].notna().to_numpy()
     if not matured.any():
         raise NotEnoughData(
             f"no customer's label is known by {until}: the archive ends before any label matures; collect for longer"
         )
-    judged, table = judged[matured], table[matured]
-    order = judged.sort_values("anchor", kind="stable").index
-    table, judged = table.loc[order], judged.loc[order]
+    rows = rows[matured].sort_values(["anchor", KEY, "at"], kind="stable")
+    table = table.loc[rows.index].reset_index(drop=True)
+    rows = rows.reset_index(drop=True)
     return TrainingSet(
-        keys=pd.Series(order, name=KEY),
-        features=table.reset_index(drop=True),
-        label=judged["label"].to_numpy().astype(np.int8),
-        anchor=judged["anchor"].reset_index(drop=True),
-        slices=_slices(archive, order, case),
-        unmatured=int((~matured).sum()),
+        keys=rows[KEY],
+        features=table,
+        label=rows["label"].to_numpy().astype(np.int8),
+        anchor=rows["anchor"],
+        at=rows["at"],
+        known=rows["known"],
+        silence=_silence(events, rows),
+        slices=groups(archive, rows[KEY], table, case),
+        unmatured=int((defined & ~matured).sum()),
         until=until.to_pydatetime(),
-        digest=_digest(table, judged),
+        digest=data_digest(rows, table),
     )
 
 
-def _is_late(events: pd.DataFrame, lateness: timedelta) -> NDArray[np.bool_]:
-    """Which rows, in order of arrival, are more than ``lateness`` behind the newest earlier row of the same customer."""
-    newest_before = events.groupby(KEY, sort=False)[EVENT_TIME].cummax()
-    return (events[EVENT_TIME] < newest_before - lateness).to_numpy()
+def _silence(events: pd.DataFrame, rows: pd.DataFrame) -> pd.Series:
+    seen = events[[KEY, EVENT_TIME]].sort_values(EVENT_TIME, kind="stable")
+    asked = rows[[KEY, "at"]].reset_index().sort_values("at", kind="stable")
+    newest = pd.merge_asof(asked, seen, left_on="at", right_on=EVENT_TIME, by=KEY, allow_exact_matches=False)
+    return (newest["at"] - newest[EVENT_TIME]).dt.total_seconds().set_axis(newest["index"]).sort_index().rename("silence")
 
 
-def _replay(table: pa.Table, case: UseCase, lookup: TableReader | None) -> WindowEngine:
-    engine = WindowEngine(case)
-    columns = schema(case)
-    for batch in table.select(columns.names).cast(columns).combine_chunks().to_batches(BATCH_ROWS):
-        engine.apply(enrich(batch, case, lookup)[0])
-    return engine
+def features_at(archive: pa.Table, rows: pd.DataFrame, case: UseCase, lookup: TableReader | None) -> pd.DataFrame:
+    """The features of ``rows`` (user_id, at) from the events before each instant, indexed as ``rows``, less undefined ones."""
+    found: dict[int, NDArray[np.float64]] = {}
+    for part in _once_each(rows):
+        cut = cut_at(archive, part)
+        engine = WindowEngine(case)
+        columns = schema(case)
+        for batch in cut.select(columns.names).cast(columns).combine_chunks().to_batches(BATCH_ROWS):
+            engine.apply(enrich(batch, case, lookup)[0])
+        for row, key, at in zip(part.index, part[KEY], part["at"], strict=True):
+            vector = engine.vector(key, at.to_pydatetime())
+            if vector is not None:
+                found[row] = vector
+    return pd.DataFrame.from_dict(found, orient="index", columns=list(case.features.names))
 
 
-def _labels(archive: pa.Table, events: pd.DataFrame, anchors: pd.Series, case: UseCase) -> tuple[pd.Series, pd.Series]:
-    """The label of each customer (NaN when none was stated) and the instant at which it became known."""
-    label = case.label
-    if isinstance(label, SilenceLabel):
-        starts = anchors + case.decision
-        seen = events.loc[events[EVENT_TYPE] == label.event]
-        begin = seen[KEY].map(starts)
-        back = seen.loc[(seen[EVENT_TIME] >= begin) & (seen[EVENT_TIME] < begin + label.span), KEY].unique()
-        return pd.Series(1.0, anchors.index).where(~anchors.index.isin(back), 0.0), starts + label.span
-    stated = archive.select([KEY, EVENT_TYPE, label.field]).to_pandas()
-    stated = stated[(stated[EVENT_TYPE] == label.event) & stated[label.field].notna()]
-    return stated.groupby(KEY, sort=False)[label.field].last().reindex(anchors.index), anchors + label.known_after
+def cut_at(archive: pa.Table, rows: pd.DataFrame) -> pa.Table:
+    """What had happened to the customers of ``rows``, one row each, before the instant ``at``, and nothing else."""
+    events = archive.select([KEY, EVENT_TIME]).to_pandas()
+    instants = events[KEY].map(rows.set_index(KEY)["at"])
+    return archive.filter(pa.array((events[EVENT_TIME] < instants).to_numpy()))
 
 
-def _slices(archive: pa.Table, keys: pd.Index, case: UseCase) -> pd.DataFrame:
-    if not case.slices:
-        return pd.DataFrame(index=range(len(keys)))
-    facts = archive.select([KEY, *case.slices]).to_pandas().groupby(KEY, sort=False).first()
-    return facts.reindex(keys).reset_index(drop=True)
+def _once_each(rows: pd.DataFrame) -> Iterator[pd.DataFrame]:
+    """``rows`` in parts that hold each customer once."""
+    for _, part in rows.groupby(rows.groupby(KEY, sort=False).cumcount()):
+        yield part
 
 
-def _digest(table: pd.DataFrame, judged: pd.DataFrame) -> str:
-    hashed = pd.util.hash_pandas_object(pd.concat([table, judged["label"]], axis=1).sort_index()).to_numpy()
+def data_digest(rows: pd.DataFrame, features: pd.DataFrame) -> str:
+    """Sixteen hexadecimal digits that change with any customer, instant, label or number."""
+    told = pd.concat([rows[[KEY, "at", "label"]], features], axis=1)
+    hashed = pd.util.hash_pandas_object(told, index=False).to_numpy()
     return hashlib.sha256(hashed.tobytes()).hexdigest()[:16]

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
 from typing import Any, Generic, Self, TypeVar
@@ -93,13 +93,19 @@ class Gathering(Generic[Item, Result]):
                 future.set_result(result)
 
 
-def take_together(bodies: Sequence[Any], intake: Intake, unit: Unit) -> list[Receipt | Exception]:
+def take_together(
+    bodies: Sequence[Any], intake: Intake, unit: Unit, keys: Sequence[str] | None = None
+) -> list[Receipt | Exception]:
     """What became of each body, all in one ``unit``, which the caller commits; an exception for a body that could not be taken.
+
+    ``keys`` are the Idempotency-Key of each, "" for one without.
 
     Bodies in which everything is good are taken as one, so that they make one batch a shard. Otherwise each is taken by itself,
     as if it had come alone: its counts are its own, and one that breaks on the way leaves nothing behind.
     """
-    return _as_one(bodies, intake, unit) or _one_by_one(bodies, intake, unit)
+    if keys is None or not any(keys):
+        return _as_one(bodies, intake, unit) or _one_by_one(bodies, [""] * len(bodies), intake, unit)
+    return _one_by_one(bodies, keys, intake, unit)
 
 
 def _as_one(bodies: Sequence[Any], intake: Intake, unit: Unit) -> list[Receipt | Exception] | None:
@@ -118,13 +124,13 @@ def _as_one(bodies: Sequence[Any], intake: Intake, unit: Unit) -> list[Receipt |
     return [Receipt(count, 0, 0) for count in events]
 
 
-def _one_by_one(bodies: Sequence[Any], intake: Intake, unit: Unit) -> list[Receipt | Exception]:
+def _one_by_one(bodies: Sequence[Any], keys: Sequence[str], intake: Intake, unit: Unit) -> list[Receipt | Exception]:
     outcomes: list[Receipt | Exception] = []
     rows: Rows = {}
-    for body in bodies:
+    for body, key in zip(bodies, keys, strict=True):
         draft = Draft(unit, rows)
         try:
-            outcomes.append(intake.take(body, draft))
+            outcomes.append(intake.take(body, draft, key))
         except UnreadablePayload as cause:  # which is in the dead letters
             outcomes.append(cause)
         except Exception as cause:
@@ -144,17 +150,18 @@ def _join(bodies: Sequence[Any]) -> tuple[bytes | list[Any], list[int]] | None:
     return None
 
 
-Rows = dict[tuple[str, str, int], bytes]
+Place = tuple[str, str | bytes, int]  # in a table, or in a memory
+Rows = dict[Place, bytes]
 
 
-def _place(table: str, key: str, owner: str | None) -> tuple[str, str, int]:
+def _place(table: str, key: str, owner: str | None) -> Place:
     return table, key, shard_of(key if owner is None else owner, SHARDS)  # two owners of one shard mean the same row
 
 
 class Draft(Unit):
     """A part of ``unit`` that is kept as a whole or not at all; its commit hands it to ``unit``, and makes nothing durable.
 
-    ``rows`` are those that earlier parts have put: they are there for this one.
+    ``rows`` are those that earlier parts have put, or remembered: they are there for this one.
     """
 
     replayed = False
@@ -179,6 +186,20 @@ class Draft(Unit):
         found = {key: self._rows.get(_place(table, key, owner)) for key in keys}
         before = self._unit.stored_many(table, [key for key, value in found.items() if value is None], owner)
         return before | {key: value for key, value in found.items() if value is not None}
+
+    def recall(self, memory: str, keys: Collection[bytes], owner: str, span: timedelta) -> dict[bytes, bytes]:
+        shard = shard_of(owner, SHARDS)
+        found = {key: self._rows[memory, key, shard] for key in keys if (memory, key, shard) in self._rows}
+        return found | self._unit.recall(memory, [key for key in keys if key not in found], owner, span)
+
+    def recall_in_every_shard(self, memory: str, key: bytes, span: timedelta) -> dict[int, bytes]:
+        found = {shard: self._rows[memory, key, shard] for shard in range(SHARDS) if (memory, key, shard) in self._rows}
+        return self._unit.recall_in_every_shard(memory, key, span) | found
+
+    def remember(self, memory: str, entries: Mapping[bytes, bytes], owner: str, span: timedelta) -> None:
+        shard = shard_of(owner, SHARDS)
+        self._put |= {(memory, key, shard): value for key, value in entries.items()}
+        self._deeds.append(partial(self._unit.remember, memory, entries, owner, span))
 
     def refuse(self, reason: str, payload: bytes, row: int | None = None, original: Record | None = None) -> None:
         self._deeds.append(partial(self._unit.refuse, reason, payload, row, original))

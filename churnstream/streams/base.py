@@ -4,7 +4,8 @@ A stream has shards, numbered from 0. A shard is an ordered log of records; the 
 carries one event or a batch of rows as bytes; adapters never look inside. Order holds within a shard, and so per key.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Protocol, Self, runtime_checkable
 
@@ -82,6 +83,21 @@ class Unit(Protocol):
 
     def stored_many(self, table: str, keys: Sequence[str], owner: str) -> dict[str, bytes]:
         """Those of ``keys`` that are durable from before this unit, with their values; all lie in the shard of ``owner``."""
+        ...
+
+    def recall(self, memory: str, keys: Collection[bytes], owner: str, span: timedelta) -> dict[bytes, bytes]:
+        """Those of ``keys`` that were remembered less than ``span`` ago, before this unit, with their values; in the shard of
+        ``owner``. A key has 16 bytes. What the unit is then written for is refused, as a write that failed, when another process
+        has remembered one of the others meanwhile."""
+        ...
+
+    def recall_in_every_shard(self, memory: str, key: bytes, span: timedelta) -> dict[int, bytes]:
+        """The value of ``key`` in each shard in which it was remembered, as ``recall`` has it."""
+        ...
+
+    def remember(self, memory: str, entries: Mapping[bytes, bytes], owner: str, span: timedelta) -> None:
+        """Remember keys with their values, which are all of one length in a memory, for ``span`` at least and not much longer;
+        in the shard of ``owner``, from now on."""
         ...
 
     def refuse(self, reason: str, payload: bytes, row: int | None = None, original: Record | None = None) -> None:

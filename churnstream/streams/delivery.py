@@ -5,8 +5,9 @@ keeps to what it says. On trial everything is done and nothing kept: ``commit`` 
 that were left out of the payload go to the dead letters in the same transaction as the effects of the others.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Self
 
 import numpy as np
@@ -76,6 +77,15 @@ class DeliveredUnit(Unit):
 
     def stored_many(self, table: str, keys: Sequence[str], owner: str) -> dict[str, bytes]:
         return self._unit.stored_many(table, keys, owner)
+
+    def recall(self, memory: str, keys: Collection[bytes], owner: str, span: timedelta) -> dict[bytes, bytes]:
+        return self._unit.recall(memory, keys, owner, span)
+
+    def recall_in_every_shard(self, memory: str, key: bytes, span: timedelta) -> dict[int, bytes]:
+        return self._unit.recall_in_every_shard(memory, key, span)
+
+    def remember(self, memory: str, entries: Mapping[bytes, bytes], owner: str, span: timedelta) -> None:
+        self._unit.remember(memory, entries, owner, span)
 
     def refuse(self, reason: str, payload: bytes, row: int | None = None, original: Record | None = None) -> None:
         rows = self._delivery.rows_left_out

@@ -1,13 +1,13 @@
 """Streams on one machine: each shard of a stream lies in the journal of the function that writes it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from time import perf_counter
 from typing import Self
 
 from churnstream.failpoints import reach
-from churnstream.journal import Changes, Journals
+from churnstream.journal import MOVED_AT_ONCE, Changes, Journals, pack
 from churnstream.records import Delivered, Record, shard_of
 from churnstream.streams.letters import DEAD_LETTERS, write_letter
 
@@ -74,6 +74,8 @@ class EmbeddedUnit:
         self._redrives = redrives
         self._changes: dict[int, Changes] = {}
         self._seen: dict[int, dict[tuple[str, str], bytes | None]] = {}
+        self._met: dict[int, dict[str, dict[bytes, bytes]]] = {}
+        self._unmet: dict[int, dict[str, tuple[int, set[bytes]]]] = {}
         self._began = perf_counter()
         self.replayed = shard is not None and offset is not None and offset < journals[shard].position(source, shard)
 
@@ -94,6 +96,17 @@ class EmbeddedUnit:
         found = self._journals[shard].get_many(table, keys)
         self._seen.setdefault(shard, {}).update({(table, key): found.get(key) for key in keys})
         return found
+
+    def recall(self, memory: str, keys: Collection[bytes], owner: str, span: timedelta) -> dict[bytes, bytes]:
+        return self._recalled(memory, keys, self._shard_for(owner), span)
+
+    def recall_in_every_shard(self, memory: str, key: bytes, span: timedelta) -> dict[int, bytes]:
+        found = ((shard, self._recalled(memory, (key,), shard, span)) for shard in range(self._journals.shards))
+        return {shard: there[key] for shard, there in found if there}
+
+    def remember(self, memory: str, entries: Mapping[bytes, bytes], owner: str, span: timedelta) -> None:
+        self._met.setdefault(self._shard_for(owner), {}).setdefault(memory, {}).update(entries)
+        self._in(owner).forget[memory] = self._clock() - span
 
     def refuse(self, reason: str, payload: bytes, row: int | None = None, original: Record | None = None) -> None:
         place = (self._shard, self._offset, row)
@@ -127,6 +140,12 @@ class EmbeddedUnit:
 
     def _write(self, shard: int, changes: Changes) -> None:
         changes.held, changes.seen = shard == self._shard, self._seen.get(shard, {})
+        changes.unmet.update(self._unmet.get(shard, {}))
+        for memory, entries in self._met.get(shard, {}).items():
+            old = self._from_before(memory, shard)
+            changes.appends.append((memory, pack(dict.fromkeys(old, b"") | entries)))
+            if old:
+                changes.deletes[memory] = [key.hex() for key in old]
         if self._shard is not None and self._offset is not None:
             changes.effects_of = (self._source, self._shard, self._offset)
             if shard != self._shard:
@@ -140,6 +159,19 @@ class EmbeddedUnit:
     def __exit__(self, kind: object, error: object, trace: object) -> None:
         if kind is None and not self.replayed:
             self.commit()
+
+    def _recalled(self, memory: str, keys: Collection[bytes], shard: int, span: timedelta) -> dict[bytes, bytes]:
+        now, held = self._clock(), self._journals.memory(shard, memory)
+        held.read_up(self._journals[shard], memory, shard, now, now - span)
+        found = held.of(keys, now - span)
+        unmet = self._unmet.setdefault(shard, {}).setdefault(memory, (held.end, set()))
+        unmet[1].update(key for key in keys if key not in found)
+        return found
+
+    def _from_before(self, memory: str, shard: int) -> list[bytes]:
+        """A few of the keys that still stand in a table of this name, to be moved."""
+        old = self._journals.memory(shard, memory).old
+        return [old.pop() for _ in range(min(len(old), MOVED_AT_ONCE))]
 
     def _shard_for(self, key: str) -> int:
         return shard_of(key, self._journals.shards) if key or self._shard is None else self._shard

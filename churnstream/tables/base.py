@@ -13,6 +13,10 @@ class TableReader(Protocol):
         """The values of those ``keys`` that are there."""
         ...
 
+    def version(self, key: str) -> int | None:
+        """A number that is another one once the key's value may have changed; None where a table cannot say."""
+        ...
+
     def items(self) -> Iterator[tuple[str, bytes]]:
         """Every key with its value, in no order."""
         ...

@@ -24,6 +24,9 @@ class EmbeddedTable:
             found |= self._journals[shard].get_many(self._name, some)
         return found
 
+    def version(self, key: str) -> int | None:
+        return self._journals[shard_of(key, self._journals.shards)].version()
+
     def items(self) -> Iterator[tuple[str, bytes]]:
         for shard in range(self._journals.shards):
             yield from self._journals[shard].items(self._name)

@@ -12,6 +12,7 @@ from churnstream.features.definitions import FeatureTable
 KEY = "user_id"
 EVENT_TYPE = "event_type"
 EVENT_TIME = "event_time"
+EVENT_ID = "event_id"
 RESERVED = frozenset({KEY, EVENT_TYPE, EVENT_TIME, "origin_offset", "origin_row", "enriched"})
 
 
@@ -24,6 +25,7 @@ class Kind(StrEnum):
     DATE = "date"
 
 
+HORIZON = timedelta(days=7)
 NUMERIC = frozenset({Kind.NUMBER, Kind.WHOLE})
 
 
@@ -41,7 +43,11 @@ class Field:
 
 @dataclass(frozen=True, slots=True)
 class EventType:
-    """A kind of event. Every event has user_id, event_type and event_time beside these fields."""
+    """A kind of event. Every event has user_id, event_type and event_time beside these fields, and may have an event_id.
+
+    An event_id is the producer's: what comes under the same id again is the same event again. The door keeps it to itself; a case
+    that wants ids in its archive has a text field of that name.
+    """
 
     name: str
     fields: tuple[Field, ...] = ()
@@ -108,7 +114,14 @@ class UseCase:
     """One business.
 
     ``decision`` is the time from the anchor to the instant at which a customer is judged. ``identity`` names the fields that make
-    two events the same event: the second is counted as a duplicate and dropped; None keeps everything that was sent.
+    two events the same event: the second is counted as a duplicate and dropped; None keeps everything that was sent. An event
+    with an event_id is known by that instead: two ids of a customer are two events, whatever else they say.
+
+    ``horizon`` is how long the door knows an event again, by event_id or identity, and a request by its Idempotency-Key. It
+    counts from the first arrival, by the door's clock: what comes again less than a horizon later is a duplicate, and from then
+    on a new event. A duplicate does not prolong it. (Event time would not do: events that are years old are known again too
+    when they are sent twice, and what a producer sends cannot keep the door from forgetting.)
+
     ``simulate(seed, customers, events)`` yields events in order of event time, ``events`` beside the customers' registrations.
     ``example`` is one event as a client would post it.
     """
@@ -123,6 +136,7 @@ class UseCase:
     example: Mapping[str, Any]
     enrichment: Enrichment | None = None
     identity: tuple[str, ...] | None = None
+    horizon: timedelta = HORIZON
     source: Source | None = None
     simulate: Simulation | None = None
     slices: tuple[str, ...] = ()
@@ -182,6 +196,10 @@ def _check(case: UseCase) -> None:
                 raise refuse(
                     f"the field {each.name} is {each.kind} in {event.name} and {kinds[each.name]} elsewhere; one name, one kind"
                 )
+    if kinds.get(EVENT_ID, Kind.TEXT) is not Kind.TEXT:
+        raise refuse(f"the field {EVENT_ID} is the producer's id of an event, a text; rename the field")
+    if case.horizon <= timedelta(0):
+        raise refuse(f"its horizon is {case.horizon}, and the door must know an event again for some time")
     numbers: dict[str, dict[str, bool]] = {
         event.name: {each.name: each.required and each.kind in NUMERIC for each in event.fields} for event in case.events
     }
@@ -213,5 +231,5 @@ def _check_enrichment(
     keys = {each.name for event in case.events if event.name == join.event for each in event.fields}
     if join.event not in case.event_names or join.key not in keys or kinds.get(join.key) is not Kind.TEXT:
         raise refuse(f"the enrichment joins on {join.event}.{join.key}, which is no text field of an event of the case")
-    if join.column in kinds or join.column in RESERVED:
+    if join.column in kinds or join.column in RESERVED | {EVENT_ID}:
         raise refuse(f"the enrichment writes {join.column}, which an event has already")

@@ -223,7 +223,7 @@ CASE = UseCase(
     decision=FIRST_DAY,
     example={"user_id": "s1-u000001", "event_type": BET, "event_time": "2026-01-03T12:00:00Z", "bet_amount": 2.5},
     simulate=simulate,
-    slices=("country", "campaign"),
+    slices=("country", "campaign", "socioeconomic_idx"),
     note="The simulated amounts and rates are drawn from the label, so it leaks into every feature: figures on these events say"
     " that the parts fit together, and nothing about a real model.",
 )

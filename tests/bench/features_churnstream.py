@@ -163,7 +163,7 @@ def start_run(files: Files) -> Figures:
     """From the start of the process to the features after one event, which comes as JSON; compiled kernels lie on disk."""
     with files.ndjson.open("rb") as file:
         first = file.readline()
-    meter, sample = Meter(), Sample([expected_of(first)], 1)
+    meter, sample = Meter(as_it_is=True), Sample([expected_of(first)], 1)
     with meter:
         asyncio.run(through(CASE, [first], [DecodeEvents(CASE), UpdateFeatures()], TakeRows(sample, states=True)))
         seconds = since_start_s()

@@ -63,8 +63,8 @@ class River:
 
 
 @contextlib.contextmanager
-def deployed(folder: Path, **environment: str) -> Iterator[River]:
-    """Every function of the first day, ready, over a home in ``folder``; gone when the block ends."""
+def deployed(folder: Path, stages: Sequence[str] = STAGES, workers: int = 1, **environment: str) -> Iterator[River]:
+    """These functions of the first day, ready, over a home in ``folder``; gone when the block ends."""
     import mlrun  # takes seconds, which --help should not
 
     os.environ["CHURNSTREAM_CASE"] = CASE
@@ -75,8 +75,9 @@ def deployed(folder: Path, **environment: str) -> Iterator[River]:
             project = mlrun.load_project(str(project_setup.HERE), name=PROJECT, parameters={"case": CASE}, save=False)
             project.save_to_db()
             project.run_function("enrichment-table", params={"case": CASE}, local=True)
-            for name in STAGES:
+            for name in stages:
                 function = project.get_function(name)
+                function.spec.min_replicas = workers
                 for key, value in environment.items():
                     function.set_env(key, value)
                 function.deploy()

@@ -9,7 +9,6 @@ The load comes from wrk (`apt-get install wrk`), which takes a share of the core
 """
 
 import argparse
-import base64
 import json
 import os
 import shutil
@@ -24,6 +23,7 @@ from pathlib import Path
 
 from churnstream.local import Home, SupervisorClient
 from tests.bench.common import Figures, RunFailed, machine, median, say, tell
+from tests.deployable import deployable
 
 TRIVIAL = 'def handler(context, event):\n    return "hello"\n'
 NAME = "trivial"
@@ -114,13 +114,8 @@ def load(command: Sequence[str], address: str, seconds: float, environment: Mapp
 def ours(folder: Path) -> Iterator[tuple[str, str]]:
     """The address of our worker and the token it asks for; gone when the block ends."""
     client = SupervisorClient(Home(folder / "home"))
-    function = {
-        "kind": "remote",
-        "metadata": {"name": NAME, "project": "bench", "tag": "latest"},
-        "spec": {"build": {"functionSourceCode": base64.b64encode(TRIVIAL.encode()).decode()}, "config": {}, "env": []},
-    }
     try:
-        yield client.deploy("bench", NAME, function)["address"], client.home.token()
+        yield client.deploy("bench", NAME, deployable(TRIVIAL, NAME, "bench"))["address"], client.home.token()
     finally:
         client.down(timedelta(0))
 

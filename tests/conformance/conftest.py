@@ -1,29 +1,19 @@
-"""The same function files under every driver, and at the end how many cases were equal."""
+"""The same function files under every driver."""
 
 import itertools
 import tempfile
-from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from churnstream.local import SupervisorClient
 from tests.conformance.differences import DIFFERENCES, DRIVERS, OURS, PROCESSOR, WRAPPER, Difference, Driver
 from tests.conformance.drivers import Running, processor_path, wrapper_folder
 from tests.conformance.processor import NuclioProcessor
 from tests.conformance.worker import OurWorker
-from tests.waiting import platform
 
 Start = Callable[..., Any]
-
-
-@pytest.fixture(scope="session")
-def our_platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SupervisorClient]:
-    """A local platform for the whole suite."""
-    with platform(tmp_path_factory.mktemp("conformance")) as client:
-        yield client
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +32,7 @@ def start(request: pytest.FixtureRequest) -> Iterator[Start]:
             folder, notes = Path(short) / str(number), Path(short) / f"{number}.notes"
             if driver == OURS:
                 project = f"{request.module.__name__.rpartition('_')[2]}-{number}"
-                function: Running = OurWorker(request.getfixturevalue("our_platform"), notes, project, file, **how)
+                function: Running = OurWorker(request.getfixturevalue("platform"), notes, project, file, **how)
             elif driver == WRAPPER:
                 pytest.importorskip("msgpack")
                 from tests.conformance.wrapper import NuclioWrapper
@@ -90,17 +80,3 @@ def differs(record_property: Callable[[str, object], None]) -> Callable[[Differe
         record_property("difference", name)
 
     return note
-
-
-def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """How many cases each driver answered as ours does."""
-    equal: Counter[str] = Counter()
-    different: Counter[str] = Counter()
-    for report in terminalreporter.stats.get("passed", ()):
-        told = dict(report.user_properties)
-        if "driver" in told:
-            (different if "difference" in told else equal)[told["driver"]] += 1
-    for driver in DRIVERS:
-        if equal[driver] or different[driver]:
-            beside = f", {different[driver]} different as docs/nuclio.md says" if different[driver] else ""
-            terminalreporter.write_line(f"conformance: {driver} {equal[driver]} cases equal{beside}")

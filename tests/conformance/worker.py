@@ -1,6 +1,5 @@
 """Our own worker, deployed on a platform of the test's own."""
 
-import base64
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,6 +13,7 @@ from churnstream.wiring import Parts, open_parts
 from tests.conformance.drivers import BODY_LIMIT, FUNCTIONS, STREAM, DidNotStart, Reading
 from tests.conformance.messages import Connection, Reply, Request
 from tests.conformance.notes import Notes
+from tests.deployable import deployable
 
 READER = "incoming-event-handler"  # a name that the topology knows as a reader of the stream
 SOURCE = "event-generator"
@@ -43,16 +43,15 @@ class OurWorker(Reading):
         if cron:
             triggers["sweep"] = {"kind": "cron", "attributes": cron}
         code = (folder / f"{file}.py").read_bytes()
-        function = {
-            "kind": "remote",
-            "metadata": {"name": self._name, "project": project, "tag": "latest"},
-            "spec": {
-                "function_handler": f"{file}:{handler}",
-                "build": {"functionSourceCode": base64.b64encode(code).decode(), "origin_filename": f"{file}.py"},
-                "config": {f"spec.triggers.{name}": trigger for name, trigger in triggers.items()},
-                "env": [{"name": "NOTES", "value": str(notes)}],
-            },
-        }
+        function = deployable(
+            code,
+            self._name,
+            project,
+            handler=f"{file}:{handler}",
+            triggers=triggers,
+            env={"NOTES": str(notes)},
+            origin_filename=f"{file}.py",
+        )
         state = platform.deploy(project, self._name, function)
         if state["state"] != "ready":
             self.stop()

@@ -89,3 +89,12 @@ def test_values_survive_closing_and_opening(settings: Settings, put: Put) -> Non
     again = open_table(ENRICHMENT, settings)
     assert again.get("a") == b"1"
     again.close()
+
+
+def test_a_version_changes_with_the_value_unless_the_table_cannot_say(table: TableReader, put: Put) -> None:
+    seen = [table.version("a")]
+    for number in range(5):
+        put(a=b"%d" % number)
+        seen.append(table.version("a"))
+        assert table.version("a") == seen[-1]  # and only then
+    assert set(seen) == {None} or len(set(seen)) == len(seen)

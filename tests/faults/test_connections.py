@@ -1,47 +1,24 @@
 """Ten thousand producers come, say half of something or nothing, and go: the door still answers, and keeps nothing of them."""
 
-import base64
 import http.client
 import json
 import random
 import socket
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import psutil
-import pytest
 
 from churnstream import topology
 from churnstream.local import SupervisorClient
 from churnstream.reading import count, totals
 from churnstream.settings import read_settings
 from churnstream.topology import INCOMING
-from tests.waiting import platform, wait_until
+from tests.deployable import deployable
+from tests.waiting import wait_until
 
 CONNECTIONS, AT_ONCE = 10_000, 200
 CUSTOMERS = 40
-NAME = "incoming-event-handler"
-
-
-@pytest.fixture
-def client(tmp_path: Path) -> Iterator[SupervisorClient]:
-    with platform(tmp_path / "home", up=False) as made:
-        yield made
-
-
-def door(root: Path) -> dict[str, Any]:
-    code = (root / topology.function(NAME).file).read_bytes()
-    return {
-        "kind": "remote",
-        "metadata": {"name": NAME, "project": "churnstream", "tag": "latest"},
-        "spec": {
-            "function_handler": f"{NAME}-nuclio:handler",
-            "build": {"functionSourceCode": base64.b64encode(code).decode()},
-            "config": {},
-            "env": [{"name": "CHURNSTREAM_CASE", "value": "first_day"}],
-        },
-    }
+NAME, PROJECT = "incoming-event-handler", "crowded"
 
 
 def body(number: int) -> bytes:
@@ -62,10 +39,11 @@ def half(rng: random.Random, token: str) -> bytes:
     return whole[: rng.choice((0, rng.randrange(len(head)), rng.randrange(len(head), len(whole))))]
 
 
-def test_producers_that_come_and_go_leave_nothing_behind_and_cost_nobody_an_event(root: Path, client: SupervisorClient) -> None:
-    state = client.deploy("churnstream", NAME, door(root))
+def test_producers_that_come_and_go_leave_nothing_behind_and_cost_nobody_an_event(root: Path, platform: SupervisorClient) -> None:
+    code = (root / topology.function(NAME).file).read_bytes()
+    state = platform.deploy(PROJECT, NAME, deployable(code, NAME, PROJECT, env={"CHURNSTREAM_CASE": "first_day"}))
     assert state["state"] == "ready", state["message"]
-    token, rng = client.home.token(), random.Random(10_000)
+    token, rng = platform.home.token(), random.Random(10_000)
     host, _, port = state["address"].rpartition(":")
     worker = psutil.Process(state["pid"])
 
@@ -88,8 +66,8 @@ def test_producers_that_come_and_go_leave_nothing_behind_and_cost_nobody_an_even
             each.close()
     wait_until(lambda: worker.num_fds() <= before)
     assert post(posted) == 202
-    assert client.state("churnstream", NAME)["workers"][0]["pid"] == worker.pid, "and it is the same process"
-    settings = read_settings({"CHURNSTREAM_HOME": str(client.home.root), "CHURNSTREAM_CASE": "first_day"})
+    assert platform.state(PROJECT, NAME)["workers"][0]["pid"] == worker.pid, "and it is the same process"
+    settings = read_settings({"CHURNSTREAM_HOME": str(platform.home.root), "CHURNSTREAM_PROJECT": PROJECT})
     assert count(INCOMING, settings) == posted + 1
     lines = [line for line in totals(settings) if line.function == NAME and line.source == "http"]
     assert [(line.given, line.applied, line.unaccounted) for line in lines] == [(posted + 1, posted + 1, 0)]

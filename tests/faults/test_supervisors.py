@@ -1,18 +1,17 @@
 """One home has one supervisor, however many are started; and what it forks workers from is replaced when it is lost early."""
 
-import base64
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
 
 from churnstream.local import SupervisorClient
+from tests.deployable import deployable
 from tests.waiting import platform, wait_until
 
 MANY = 4
@@ -23,19 +22,6 @@ ECHO = "def handler(context, event):\n    return 'here'\n"
 def client(tmp_path: Path) -> Iterator[SupervisorClient]:
     with platform(tmp_path / "home", up=False) as made:
         yield made
-
-
-def echo(name: str) -> dict[str, Any]:
-    return {
-        "kind": "remote",
-        "metadata": {"name": name, "project": "shop", "tag": "latest"},
-        "spec": {
-            "function_handler": f"{name}-nuclio:handler",
-            "build": {"functionSourceCode": base64.b64encode(ECHO.encode()).decode()},
-            "config": {},
-            "env": [],
-        },
-    }
 
 
 def test_of_many_supervisors_started_at_once_one_serves_and_the_others_say_so(client: SupervisorClient) -> None:
@@ -60,7 +46,9 @@ def test_a_nursery_that_is_killed_before_it_is_ready_is_replaced(client: Supervi
         return next((each.pid for each in found if "churnstream.local.nursery" in each.cmdline()), None)
 
     os.kill(wait_until(nursery), signal.SIGKILL)
-    assert client.deploy("shop", "one", echo("one"))["state"] == "ready", "whoever has to wait for it is served all the same"
-    second = client.deploy("shop", "two", echo("two"))
+    assert client.deploy("shop", "one", deployable(ECHO, "one"))["state"] == "ready", (
+        "whoever has to wait for it is served all the same"
+    )
+    second = client.deploy("shop", "two", deployable(ECHO, "two"))
     assert second["state"] == "ready"
     assert "churnstream.local.nursery" in psutil.Process(second["pid"]).parent().cmdline()

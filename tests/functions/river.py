@@ -55,7 +55,7 @@ class Job:
 
     def log_model(self, name: str, model_dir: str, **told: Any) -> None:
         self.logged.append(name)
-        shutil.copytree(model_dir, self.folder / name)
+        shutil.copytree(model_dir, self.folder / name, dirs_exist_ok=True)
 
 
 class River:
@@ -86,21 +86,24 @@ class River:
         return self.job("event-generator", "generate", **{"progress": False} | params)
 
     @contextmanager
-    def door(self, name: str, model: Path | None = None, clock: Callable[[], datetime] | None = None) -> Iterator[Door]:
-        """The function, opened. ``model`` is the folder of the model to serve, by default the one that comes with the case."""
+    def door(
+        self, name: str, model: Path | str | None = None, clock: Callable[[], datetime] | None = None, **served: Any
+    ) -> Iterator[Door]:
+        """The function, opened. ``model`` is the folder of the model to serve, by default the one that comes with the case;
+        ``served`` is what else the model is told."""
         with self.environment() as patch:
             if clock is not None:
                 patch.setattr(wiring, "open_parts", partial(wiring.open_parts, clock=clock))
             if topology.function(name).kind == "serving":
                 activate(self.home / "run.db")
-                serving_environment(self._graph(name, model), patch.setenv)
+                serving_environment(self._graph(name, model, served), patch.setenv)
             with Door(name, self.settings) as door:
                 yield door
 
-    def _graph(self, name: str, model: Path | None) -> Any:
+    def _graph(self, name: str, model: Path | str | None, served: Mapping[str, Any]) -> Any:
         function = mlrun.new_function(name, kind="serving", image="mlrun/mlrun")
         if name == "serving":
-            project_setup.build_serving_graph(function, self.case.name, str(model) if model else None)
+            project_setup.build_serving_graph(function, self.case.name, str(model) if model else None, **served)
         else:
             project_setup.build_features_graph(function)
         return function

@@ -2,6 +2,7 @@
 
 import json
 import random
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -10,23 +11,26 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from churnstream.errors import NotEnoughData
+from churnstream.errors import InvalidSetting, LeakFound, NotEnoughData
 from churnstream.features.reference import Observed, feature_vector, split_late
+from churnstream.models.artifact import FILES, load_artifact
 from churnstream.models.dataset import TrainingSet, build_training_set, read_archive
+from churnstream.models.describing import holdout_digest
 from churnstream.models.manifest import CARD_FILE, MANIFEST_FILE, MODEL_FILE, digest, read_manifest
-from churnstream.models.scoring import load_folder
+from churnstream.models.resampling import auc
+from churnstream.serving.scoring import load_folder
 from churnstream.stages.enrich import decode_number
 from churnstream.topology import ENRICHMENT, INCOMING
 from churnstream.usecases.case import StatedLabel
-from churnstream.wiring import open_table
-from tests.doors import take
+from churnstream.wiring import model_keys, open_registry, open_table
+from tests.doors import load_function, take
 from tests.functions.river import Job, River
 
 HANDLER, ARCHIVE = "incoming-event-handler", "stream-to-parquet"
 
 
 def fit(river: River, **params: Any) -> Job:
-    return river.job("training", "fit", **params)
+    return river.job("training", "fit", progress=False, **params)
 
 
 def training_set(river: River) -> TrainingSet:
@@ -50,7 +54,8 @@ def wanted_set(river: River) -> dict[str, tuple[tuple[float, ...], int, datetime
         if row.get("label") is not None:
             stated[row["user_id"]] = row["label"]
     applied = {user: split_late(case.features.lateness, events)[0] for user, events in histories.items()}
-    until = max(each.at for events in applied.values() for each in events)
+    newest = sorted((max(each.at for each in events) for events in applied.values() if events), reverse=True)
+    until = newest[2]  # two clocks that run ahead move nothing
     found: dict[str, tuple[tuple[float, ...], int, datetime]] = {}
     for user, events in applied.items():
         starts = [each.at for each in events if each.event == case.features.anchor]
@@ -179,17 +184,81 @@ def test_a_model_is_trained_judged_and_registered_with_its_card(day: River, tmp_
     card = (folder / CARD_FILE).read_text()
     assert manifest.note in card
     assert all(f"`{name}`" in card for name in manifest.features)
-    for name in (MODEL_FILE, MANIFEST_FILE, CARD_FILE):
+    for name in FILES:
         assert (tmp_path / "export" / name).read_bytes() == (folder / name).read_bytes()
     frame = job.frames["training-set"]
     assert set(frame.columns) == {*manifest.features, "user_id", "label"}
+
+
+def test_what_was_trained_is_signed_by_the_home_and_waits_in_its_registry(day: River) -> None:
+    fit(day, seed=2)
+    with day.environment():
+        keys, registry = model_keys(day.settings), open_registry(day.settings)
+    newest = registry.versions()[0]
+    artifact = load_artifact(registry.artifact(newest.version), day.case.features, keys)
+    assert artifact.signer == keys.trusted[-1]
+    assert artifact.manifest == newest
+    rows = registry.holdout(newest.version)
+    assert holdout_digest(rows) == newest.holdout_digest
+    assert len(rows) == newest.metrics["holdout_customers"]
+    assert (rows["anchor"] > pd.Timestamp(newest.trained_until)).all()
+    assert {"slice:country", "slice:campaign", "slice:socioeconomic_idx", *newest.features} < set(rows.columns)
+    served = artifact.booster.predict(rows[list(newest.features)].to_numpy(), num_threads=1)
+    assert auc(rows["label"].to_numpy(), np.asarray(served)) == pytest.approx(newest.metrics["auc"], abs=1e-6)
+
+
+def test_the_run_says_how_it_goes_and_what_to_keep_in_mind(day: River) -> None:
+    job = fit(day)
+    assert any("learning from" in line for line in job.said)
+    assert f"mind: {day.case.note}" in job.said  # the label of simulated events leaks
+    assert {"roc", "precision-recall", "calibration", "lift", "importance"} <= set(job.logged)
+    assert {"auc_logistic_regression", "auc_recency", "not_yet_known", "data_digest", "lift_at_5_percent"} <= set(job.outputs)
+    assert set(job.frames["slices"]["slice"]) == {"country", "campaign", "socioeconomic_idx"}
+    assert list(job.frames["baselines"]["baseline"]) == ["logistic regression", "recency"]
+
+
+def test_a_column_that_looks_into_the_future_fails_the_run_with_its_name(day: River, monkeypatch: pytest.MonkeyPatch) -> None:
+    function = load_function("training")
+
+    def careless(archive: Any, case: Any, lookup: Any, decisions: Any) -> TrainingSet:
+        data = build_training_set(archive, case, lookup, decisions)
+        events = archive.column("user_id").to_pandas().value_counts()
+        return replace(data, features=data.features.assign(events_in_all=data.keys.map(events).astype(float)))
+
+    monkeypatch.setattr(function, "build_training_set", careless)
+    job = Job(day.home / "models")
+    with day.environment(), pytest.raises(LeakFound, match="the column events_in_all looks into the future"):
+        function.fit(job)
+    assert job.logged == []
+
+
+def test_customers_can_be_judged_earlier_than_the_case_says(day: River) -> None:
+    job = fit(day, hours=1, seed=3)
+    with day.environment():
+        newest = open_registry(day.settings).versions()[0]
+    assert newest.decision_s == 3_600
+    assert job.outputs["auc"] < fit(day, seed=3).outputs["auc"]
+
+
+def test_a_threshold_can_be_a_share_of_the_customers(tmp_path: Path) -> None:
+    river = River(tmp_path, "first_day")
+    river.job("enrichment-table", "build")
+    river.generate(customers=900, events=12_000)
+    river.flow(HANDLER, ARCHIVE)
+    fit(river, flagged=0.1)
+    with river.environment():
+        newest = open_registry(river.settings).versions()[0]
+    assert newest.threshold_policy == "the highest 10.0% of the customers before the hold-out"
+    assert newest.threshold > 0.7
+    with pytest.raises(InvalidSetting, match=r"the share of flagged customers is 1.5; it lies between 0 and 1"):
+        fit(river, flagged=1.5)
 
 
 def test_the_trained_model_is_served(day: River) -> None:
     folder = day.home / "models" / "churn-first-day"
     if not folder.exists():
         fit(day)
-    scorer = load_folder(folder, day.case.features)
+    scorer = load_folder(folder, day.case.features, model_keys(day.settings))
     day.flow("enrich-stream", "stream-to-features")
     with day.door("serving", folder) as door:
         answer = json.loads(door.post({"inputs": [[0.5] * 13]}, "/v2/models/churn/infer").body)

@@ -8,7 +8,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
-from churnstream.usecases.case import EVENT_TIME, EVENT_TYPE, KEY, UseCase
+from churnstream.usecases.case import EVENT_ID, EVENT_TIME, EVENT_TYPE, KEY, UseCase
 
 KINDS = (
     "application/json",
@@ -65,6 +65,8 @@ def event(case: UseCase, rng: random.Random) -> dict[str, Any]:
     kind = rng.choice(case.events)
     at = f"2026-01-{rng.randint(1, 28):02}T{rng.randint(0, 23):02}:{rng.randint(0, 59):02}:{rng.randint(0, 59):02}Z"
     made: dict[str, Any] = {KEY: f"u{rng.randrange(50)}", EVENT_TYPE: kind.name, EVENT_TIME: at}
+    if rng.random() < 0.3:
+        made[EVENT_ID] = f"e{rng.randrange(100)}"
     for field in kind.fields:
         values = {"text": "x", "date": "1990-12-31", "number": rng.randrange(1, 100) / 4, "whole": rng.randint(0, 1)}
         if field.required or rng.random() < 0.5:

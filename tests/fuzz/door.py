@@ -7,7 +7,6 @@ kind 5xx, or an event is unaccounted for. A line before it names each body that 
 
 import argparse
 import asyncio
-import base64
 import json
 import logging
 import os
@@ -32,6 +31,7 @@ from churnstream.operations.ledger import Line
 from churnstream.reading import HTTP, totals
 from churnstream.settings import read_settings
 from churnstream.usecases import load
+from tests.deployable import deployable
 from tests.fuzz.bodies import Sent, requests
 
 NAME = "incoming-event-handler"
@@ -54,16 +54,7 @@ class FuzzedDoor:
         }
         self._before: dict[str, str | None] = {}
         self._limits = Limits(body_limit)
-        self._function: dict[str, Any] = {
-            "kind": "remote",
-            "metadata": {"name": NAME, "project": PROJECT},
-            "spec": {
-                "function_handler": f"{NAME}:handler",
-                "build": {"functionSourceCode": base64.b64encode(FILE.read_bytes()).decode()},
-                "config": {},
-                "env": [{"name": "CHURNSTREAM_CASE", "value": case}],
-            },
-        }
+        self._function = deployable(FILE.read_bytes(), NAME, PROJECT, env={"CHURNSTREAM_CASE": case})
         self.document = document(Specification(PROJECT, NAME, self._function), self._limits)
         self._gateway: Gateway | None = None
         self.answers: Counter[int] = Counter()

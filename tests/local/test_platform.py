@@ -1,4 +1,4 @@
-"""Real processes: a supervisor, its nursery and its workers."""
+"""Real processes: functions on a platform that runs, from their deployment to their end."""
 
 import json
 import os
@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,42 +16,12 @@ import psutil
 import pytest
 import requests
 
-from churnstream.errors import AlreadyRunning, PlatformFailed, UnknownFunction
-from churnstream.journal import Changes
-from churnstream.local import Home, SupervisorClient, connect, drain, replica
-from churnstream.local.supervisor import claim
-from churnstream.records import Record
-from churnstream.settings import read_settings
-from churnstream.wiring import open_parts
+from churnstream.errors import UnknownFunction
+from churnstream.local import SupervisorClient, drain, replica
+from tests.local.asking import WHO, ask
 
 Make = Callable[..., dict[str, Any]]
 Wait = Callable[[Callable[[], Any]], Any]
-
-WHO = """
-import os
-def handler(context, event):
-    return {"pid": os.getpid(), "body": event.body, "environment": dict(os.environ)}
-"""
-
-
-def ask(client: SupervisorClient, state: dict[str, Any], path: str = "/", **given: Any) -> requests.Response:
-    headers = {"Authorization": f"Bearer {client.home.token()}"}
-    with requests.Session() as session:
-        session.trust_env = False
-        return session.post(f"http://{state['address']}{path}", headers=headers, timeout=30, **given)
-
-
-def family(home: Home) -> list[psutil.Process]:
-    """The supervisor of a home, its nursery and their workers."""
-    supervisor = psutil.Process(json.loads(home.supervisor_file.read_text())["pid"])
-    return [supervisor, *supervisor.children(recursive=True)]
-
-
-def gone(process: psutil.Process) -> bool:
-    try:
-        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
 
 
 def test_a_deployed_function_answers(platform: SupervisorClient, function: Make) -> None:
@@ -63,13 +33,6 @@ def test_a_deployed_function_answers(platform: SupervisorClient, function: Make)
     told = answered["environment"]
     assert (told["COLOUR"], told["CHURNSTREAM_PROJECT"], told["CHURNSTREAM_FUNCTION"]) == ("green", "shop", "alpha")
     assert told["CHURNSTREAM_HOME"] == str(platform.home.root)
-
-
-def test_the_kernels_own_settings_do_not_leak_into_functions(home: Home, function: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CHURNSTREAM_CASE", "the notebook's")
-    client = SupervisorClient(home)
-    answered = ask(client, client.deploy("shop", "alpha", function(WHO)))
-    assert "CHURNSTREAM_CASE" not in answered.json()["environment"]
 
 
 def test_deploying_again_replaces_the_function_at_the_same_address(platform: SupervisorClient, function: Make) -> None:
@@ -167,140 +130,40 @@ def test_draining_returns_where_the_function_stands(platform: SupervisorClient, 
     assert [(each["stream"], each["position"], each["end"], each["lag"]) for each in streams] == [("generated-stream", 0, 0, 0)]
 
 
-def test_a_lost_nursery_is_replaced_and_costs_no_function(home: Home, function: Make) -> None:
-    client = SupervisorClient(home)
-    before = client.deploy("shop", "alpha", function(WHO))
-    nursery = next(each for each in family(home) if "churnstream.local.nursery" in each.cmdline())
+def test_a_lost_nursery_is_replaced_and_costs_no_function(platform: SupervisorClient, function: Make) -> None:
+    before = platform.deploy("shop", "alpha", function(WHO))
+    nurseries = psutil.Process(platform.status()["pid"]).children()
+    nursery = next(each for each in nurseries if "churnstream.local.nursery" in each.cmdline())
     assert nursery.num_threads() == 1, "it forks, which is safe with one thread only"
     nursery.kill()
-    after = client.deploy("shop", "beta", function(WHO, name="beta"))
+    after = platform.deploy("shop", "beta", function(WHO, name="beta"))
     assert after["state"] == "ready"
-    assert ask(client, before).json()["pid"] == before["pid"]
+    assert ask(platform, before).json()["pid"] == before["pid"]
 
 
-def test_functions_outlive_whoever_deployed_them(home: Home, function: Make) -> None:
-    code = f"""
-import json, sys
-from pathlib import Path
-from churnstream.local import Home, SupervisorClient
-client = SupervisorClient(Home(Path({str(home.root)!r})))
-client.deploy("shop", "alpha", json.load(sys.stdin))
-"""
-    subprocess.run([sys.executable, "-c", code], input=json.dumps(function(WHO)), text=True, check=True, timeout=60)
-    client = SupervisorClient(home)
-    assert ask(client, client.state("shop", "alpha")).status_code == 200
-
-
-def test_down_leaves_no_process_and_up_brings_the_functions_back(home: Home, function: Make, wait_until: Wait) -> None:
-    client = SupervisorClient(home)
-    before = client.deploy("shop", "alpha", function(WHO))
-    processes = family(home)
-    assert len(processes) == 3
-    assert client.down(timedelta(seconds=5)) == []
-    wait_until(lambda: all(gone(each) for each in processes))
-    assert not home.supervisor_file.exists()
-    assert client.down(timedelta(seconds=5)) is None
-    with pytest.raises(PlatformFailed, match="churnstream up"):
-        client.state("shop", "alpha")
-    assert [each["state"] for each in client.status()["functions"]] == ["stopped"]
-
-    assert client.up()
-    assert not client.up()
-    wait_until(lambda: [each["state"] for each in client.status()["functions"]] == ["ready"])
-    after = client.state("shop", "alpha")
-    assert after["address"] == before["address"]
-    assert ask(client, after).status_code == 200
-
-
-def test_down_says_what_it_leaves_unread(home: Home, function: Make, wait_until: Wait) -> None:
-    name, client = "incoming-event-handler", SupervisorClient(home)
-    trigger = {"kind": "embedded-stream", "attributes": {"stream": "generated-stream"}}
-    client.deploy("shop", name, function("def handler(c, e): return 503, 'later'", name=name, triggers={"in": trigger}))
-    settings = read_settings({"CHURNSTREAM_HOME": str(home.root), "CHURNSTREAM_PROJECT": "shop"})
-    generator = open_parts("event-generator", settings)
-    generator.journal(3).write(Changes(appends=[("generated-stream", Record(b"{}"))] * 2), datetime.now(UTC))
-    generator.close()
-    wait_until(lambda: client.status()["functions"][0]["streams"][0]["lag"] == 2)
-    assert client.down(timedelta(seconds=0.1)) == [
-        f"{name} has not read all of generated-stream (records left: 2); they stay there"
-    ]
-
-
-def test_workers_die_with_their_supervisor_and_its_file_fools_nobody(home: Home, function: Make, wait_until: Wait) -> None:
-    client = SupervisorClient(home)
-    client.deploy("shop", "alpha", function(WHO))
-    processes = family(home)
-    processes[0].kill()
-    wait_until(lambda: all(gone(each) for each in processes))
-    assert home.supervisor_file.exists()
-    assert not client.running()
-    assert client.up()
-    wait_until(lambda: client.status()["functions"][0]["state"] == "ready")
-
-
-def test_a_deleted_home_leaves_no_process(home: Home, function: Make, wait_until: Wait) -> None:
-    SupervisorClient(home).deploy("shop", "alpha", function(WHO))
-    processes = family(home)
-    shutil.rmtree(home.root)
-    wait_until(lambda: all(gone(each) for each in processes))
-
-
-def test_a_home_has_one_supervisor(platform: SupervisorClient) -> None:
-    with pytest.raises(AlreadyRunning, match="churnstream status"):
-        claim(platform.home)
-
-
-def test_two_homes_do_not_disturb_each_other(home: Home, platform: SupervisorClient, function: Make) -> None:
-    other = SupervisorClient(home)
-    mine = platform.deploy("shop", "twin", function("def handler(c, e): return 'first'", name="twin"))
-    theirs = other.deploy("shop", "twin", function("def handler(c, e): return 'second'", name="twin"))
-    assert (ask(platform, mine).text, ask(other, theirs).text) == ("first", "second")
-    assert ask(platform, theirs).status_code == 401
-    other.down(timedelta(0))
-    assert ask(platform, mine).text == "first"
-
-
-def test_a_worker_can_be_run_by_hand(home: Home, function: Make, wait_until: Wait) -> None:
-    client = SupervisorClient(home)
-    client.deploy("shop", "alpha", function(WHO))
-    client.down(timedelta(0))
-    command = [sys.executable, "-m", "churnstream.local.worker", str(home.spec("shop", "alpha")), "--home", str(home.root)]
+def test_a_worker_can_be_run_by_hand(platform: SupervisorClient, function: Make, tmp_path: Path) -> None:
+    platform.deploy("shop", "by-hand", function(WHO, name="by-hand"))
+    specification = shutil.copy(platform.home.spec("shop", "by-hand"), tmp_path)
+    platform.delete("shop", "by-hand")
+    command = [sys.executable, "-m", "churnstream.local.worker", str(specification), "--home", str(platform.home.root)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as worker:
         assert worker.stderr is not None
         line = worker.stderr.readline()
         try:
-            assert ask(client, {"address": line.split()[-1]}).json()["pid"] == worker.pid
+            assert ask(platform, {"address": line.split()[-1]}).json()["pid"] == worker.pid
         finally:
             worker.terminate()
         worker.stderr.read()
         assert worker.wait(timeout=30) == 0
 
 
-def test_without_forking_functions_start_as_fresh_interpreters(home: Home, function: Make, wait_until: Wait) -> None:
-    home.ensure()
-    command = [sys.executable, "-m", "churnstream.local.supervisor", "--home", str(home.root), "--fresh", "--detach"]
-    subprocess.run(command, check=True, timeout=60)
-    client = SupervisorClient(home)
-    state = client.deploy("shop", "alpha", function(WHO))
-    assert ask(client, state).json()["pid"] == state["pid"]
-    assert [each.cmdline()[2] for each in family(home)[1:]] == ["churnstream.local.worker"]
-    os.kill(state["pid"], signal.SIGKILL)
-    assert ask(client, state).json()["pid"] != state["pid"]
-
-
-def test_connecting_does_nothing_where_a_cluster_is_named(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MLRUN_DBPATH", "http://mlrun-api:8080")
-    assert connect(home) is None
-    assert not home.root.exists()
-
-
-def test_a_notebook_deploys_and_invokes_with_mlruns_own_calls(home: Home, tmp_path: Path) -> None:
+def test_a_notebook_deploys_and_invokes_with_mlruns_own_calls(platform: SupervisorClient, tmp_path: Path) -> None:
     (tmp_path / "graph.py").write_text("class Twice:\n    def do(self, event): return {'n': event['n'] * 2}\n")
     (tmp_path / "wrong.py").write_text("def init_context(c): raise ValueError('no')\ndef handler(c, e): pass\n")
     notebook = f"""
 from pathlib import Path
 from churnstream.local import connect
-connect(Path({str(home.root)!r}))
+connect(Path({str(platform.home.root)!r}))
 import mlrun
 project = mlrun.get_or_create_project("shop", context=".")
 for engine in ("async", "sync"):

@@ -1,13 +1,13 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from churnstream.local import Home, SupervisorClient
+from churnstream.local import Home
 from tests.notebooks.river import Executed
+from tests.waiting import platform
 
 Opened = tuple[Executed, Home]
 
@@ -18,11 +18,8 @@ def open_river(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
 
     @contextmanager
     def opened(**given: Any) -> Iterator[Opened]:
-        home = Home(tmp_path_factory.mktemp("river"))
-        try:
-            yield Executed(home.root, tmp_path_factory.mktemp("executed"), **given), home
-        finally:
-            SupervisorClient(home).down(timedelta(0))
+        with platform(tmp_path_factory.mktemp("river"), up=False) as client:
+            yield Executed(client.home.root, tmp_path_factory.mktemp("executed"), **given), client.home
 
     return opened
 

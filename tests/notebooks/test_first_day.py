@@ -57,12 +57,11 @@ def test_the_river_leaves_no_function_but_its_own(executed: Executed, home: Path
     assert {name for _, name in Home(home).specs()} == {each.name for each in STAYING}
 
 
-def test_serving_takes_the_model_that_was_just_trained(executed: Executed, home: Path) -> None:
+def test_serving_follows_the_champion_that_was_just_promoted(executed: Executed, home: Path) -> None:
     executed["5-serving"]
     served = json.loads(Home(home).spec("churnstream", "serving").read_text())["function"]["spec"]["graph"]
-    assert served["routes"]["churn"]["class_args"]["model_path"].startswith(
-        "store://models/churnstream/training-fit_churn-first-day"
-    )
+    assert served["routes"]["churn"]["class_args"]["model_path"] == "champion"
+    assert re.search(r"the champion, [0-9a-f]{12}", said(executed["5-serving"]))
 
 
 def test_new_customers_are_scored_while_the_notebook_waits(executed: Executed) -> None:

@@ -1,11 +1,10 @@
 """kill -9 in the middle of the river: what comes out is what would have come out anyway."""
 
+import contextlib
 import hashlib
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from datetime import timedelta
 from pathlib import Path
@@ -20,61 +19,38 @@ from churnstream.operations.ledger import Line
 from churnstream.reading import peek, totals
 from churnstream.settings import Settings, read_settings
 from churnstream.wiring import open_table
+from tests.replay.notebook import deploy, generate
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.slow
 
 RIVER = [each.name for each in topology.FUNCTIONS if each.kind != "job"]
 KILLS = 12
 CUSTOMERS, EVENTS = 200, 60_000
-
-# Its own process, as a notebook is: MLRun keeps one run database a process.
-DEPLOY = """
-import sys, churnstream, mlrun
-churnstream.connect()
-project = mlrun.load_project(sys.argv[1], name="churnstream", parameters={"case": "first_day"}, save=False)
-project.save_to_db()
-project.run_function("enrichment-table", local=True, params={"case": "first_day"})
-for name in sys.argv[2].split(","):
-    project.get_function(name).deploy()
-"""
-GENERATE = """
-import sys, churnstream, mlrun
-churnstream.connect()
-project = mlrun.get_or_create_project("churnstream", context=sys.argv[1], save=False)
-sizes = {"customers": int(sys.argv[2]), "events": int(sys.argv[3]), "rate": float(sys.argv[4])}
-project.run_function("event-generator", local=True, params={"case": "first_day", "progress": False} | sizes)
-"""
+RATE = 12_000  # events a second, while functions are killed
 
 
-def run_river(root: Path, home: Path, kills: int) -> tuple[Settings, list[Line]]:
+def run_river(home: Path, kills: int) -> tuple[Settings, list[Line]]:
     """The whole river over the same seeded events, its processes killed ``kills`` times at seeded random moments."""
     client = SupervisorClient(Home(home))
-    environment = os.environ | {"CHURNSTREAM_HOME": str(home)}
     rng = random.Random(kills)
     try:
-        subprocess.run([sys.executable, "-c", DEPLOY, str(root), ",".join(RIVER)], env=environment, check=True, cwd=home.parent)
-        command = [sys.executable, "-c", GENERATE, str(root), str(CUSTOMERS), str(EVENTS), "12000" if kills else "0"]
-        with subprocess.Popen(command, env=environment, cwd=home.parent) as generator:
+        deploy(home, RIVER)
+        with generate(home, CUSTOMERS, EVENTS, RATE if kills else 0) as generator:
             for _ in range(kills):
                 victim = client.find(rng.choice(RIVER))
                 if victim.get("pid"):
-                    os.kill(victim["pid"], signal.SIGKILL)
+                    with contextlib.suppress(ProcessLookupError):  # it is gone already, and another takes its place
+                        os.kill(victim["pid"], signal.SIGKILL)
                 time.sleep(rng.uniform(0.1, 0.6))
             assert generator.wait(120) == 0
         for name in RIVER:
-            wait_until_ready(client, name)
+            wait_until(lambda name=name: client.find(name)["state"] == "ready", f"{name}'s return")
             client.drain(name, timedelta(seconds=90))
     finally:
         client.down(timedelta(seconds=10))
     settings = read_settings({"CHURNSTREAM_HOME": str(home)})
     return settings, totals(settings)
-
-
-def wait_until_ready(client: SupervisorClient, name: str) -> None:
-    deadline = time.monotonic() + 60
-    while client.find(name)["state"] != "ready":
-        assert time.monotonic() < deadline, f"{name} did not come back: {client.find(name)}"
-        time.sleep(0.05)
 
 
 def digest(frame: pd.DataFrame) -> str:
@@ -95,11 +71,11 @@ def outcome(settings: Settings) -> dict[str, object]:
     }
 
 
-def test_killing_any_function_at_any_moment_changes_nothing(root: Path, tmp_path: Path) -> None:
+def test_killing_any_function_at_any_moment_changes_nothing(tmp_path: Path) -> None:
     homes = {kills: tmp_path / f"kills-{kills}" for kills in (0, KILLS)}
     for home in homes.values():
         home.mkdir()
-    results = {kills: run_river(root, home, kills) for kills, home in homes.items()}
+    results = {kills: run_river(home, kills) for kills, home in homes.items()}
     calm, disturbed = results[0], results[KILLS]
     assert [line.sentence() for line in disturbed[1]] == [line.sentence() for line in calm[1]]
     assert all(line.unaccounted == 0 and line.waiting == 0 for line in disturbed[1])

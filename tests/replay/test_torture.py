@@ -5,22 +5,25 @@ import random
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from churnstream import failpoints
+from churnstream.operations.ledger import Line
 from churnstream.reading import count
 from churnstream.records import shard_of
 from churnstream.settings import Settings, read_settings
 from churnstream.topology import GENERATED, SHARDS
-from churnstream.usecases.case import EVENT_TIME, KEY
+from churnstream.usecases.case import EVENT_ID, EVENT_TIME, KEY
 from churnstream.wiring import open_stream
 from tests.replay.torture import fire
 from tests.replay.torture.events import STRAYS, events, size
 from tests.replay.torture.feed import Feed, serve
-from tests.replay.torture.outcome import Outcome, beyond
+from tests.replay.torture.outcome import Outcome, beyond, once
+from tests.replay.torture.posting import EVENTS_EACH, Request, requests_of, requests_with_ids, requests_with_keys
 
 CUSTOMERS, EVENTS = 40, 4_000
 STRAY = size(CUSTOMERS, EVENTS) // 40
@@ -91,6 +94,34 @@ def test_the_strays_keep_their_order_in_one_shard_that_is_not_theirs(settings: S
     assert times == sorted(times)
 
 
+@pytest.mark.parametrize("made", [requests_with_ids, requests_with_keys])
+def test_a_client_sends_the_same_requests_each_time_with_customers_of_its_own(
+    made: Callable[[int, int], Iterator[Request]],
+) -> None:
+    sent = list(made(3, 10))
+    assert sent == list(made(3, 10))
+    assert len({each.body for each in sent}) == 10
+    rows = [json.loads(line) for each in sent for line in each.body.splitlines()]
+    assert {row[KEY][0] for row in rows} == ({"i"} if made is requests_with_ids else {"k"})
+    by_customer: dict[str, list[str]] = {}
+    for row in rows:
+        by_customer.setdefault(row[KEY], []).append(row[EVENT_TIME])
+    assert all(times[0] == min(times) for times in by_customer.values())
+
+
+def test_ids_and_keys_tell_what_is_sent_twice() -> None:
+    ids = [json.loads(line)[EVENT_ID] for each in requests_with_ids(1, 10) for line in each.body.splitlines()]
+    assert (len(ids), len(set(ids))) == (10 * (EVENTS_EACH + 2), 10 * EVENTS_EACH)
+    assert len({each.headers["Idempotency-Key"] for each in requests_with_keys(1, 10)}) == 10
+    assert (requests_of(100), requests_of(50_000), requests_of(2_000_000)) == (5, 62, 200)
+
+
+def test_what_came_twice_over_http_is_left_out_of_the_comparison_and_nothing_else() -> None:
+    http, stream = (Line("door", source, None, given=10, applied=6, duplicate=3, invalid=1) for source in ("http", "events"))
+    assert once(http) == Line("door", "http", None, given=7, applied=6, invalid=1)
+    assert once(stream) == stream
+
+
 @pytest.mark.slow
 def test_fifty_kills_lose_nothing_and_make_nothing_twice(root: Path) -> None:
     command = [
@@ -116,4 +147,6 @@ def test_fifty_kills_lose_nothing_and_make_nothing_twice(root: Path) -> None:
         0,
     )
     assert told["kills"] >= 50
+    assert told["requests"] == 2 * requests_of(50_000)
+    assert told["requests_sent_again"] >= told["requests_unanswered"] > 0
     assert min(told["failpoints"].values()) >= 1

@@ -4,8 +4,6 @@ import hashlib
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
@@ -22,6 +20,7 @@ from churnstream.records import Delivered, Record
 from churnstream.settings import Settings, read_settings
 from churnstream.topology import ENRICHED, FEATURES, INFERENCE, SERVING, SHARDS
 from churnstream.wiring import open_parts, open_stream, open_table
+from tests.replay.notebook import deploy, generate
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.slow
@@ -31,52 +30,18 @@ UPSTREAM = ["incoming-event-handler", "enrich-stream"]
 WATCHED = "stream-to-features"
 CUSTOMERS, EVENTS = 200, 24_000
 RATE = 2_400  # events a second, while workers are disturbed
+SILENCE = "1s"  # after which others get a worker's shards
 IN_SMALL_RECORDS = 1e9  # as a rate: nothing is waited for, and records are as small as with any rate
-
-# Its own process, as a notebook is: MLRun keeps one run database a process.
-DEPLOY = """
-import sys, churnstream, mlrun
-churnstream.connect()
-project = mlrun.load_project(sys.argv[1], name="churnstream", parameters={"case": "first_day"}, save=False)
-project.save_to_db()
-for name in sys.argv[2].split(","):
-    function = project.get_function(name)
-    function.spec.min_replicas = int(sys.argv[3])
-    for key, trigger in function.spec.config.items():
-        if key.startswith("spec.triggers.") and trigger["kind"] == "embedded-stream":
-            trigger["attributes"]["sessionTimeout"] = "1s"
-    function.deploy()
-"""
-ENRICH = """
-import sys, churnstream, mlrun
-churnstream.connect()
-project = mlrun.load_project(sys.argv[1], name="churnstream", parameters={"case": "first_day"}, save=False)
-project.save_to_db()
-project.run_function("enrichment-table", local=True, params={"case": "first_day"})
-"""
-GENERATE = """
-import sys, churnstream, mlrun
-churnstream.connect()
-project = mlrun.get_or_create_project("churnstream", context=sys.argv[1], save=False)
-sizes = {"customers": int(sys.argv[2]), "events": int(sys.argv[3]), "rate": float(sys.argv[4])}
-project.run_function("event-generator", local=True, params={"case": "first_day", "progress": False} | sizes)
-"""
 
 
 class Platform:
-    """A platform in a home of its own, and what a notebook does there."""
+    """A platform in a home of its own."""
 
-    def __init__(self, root: Path, home: Path):
+    def __init__(self, home: Path):
         home.mkdir(exist_ok=True)
-        self.root, self.home = root, home
+        self.home = home
         self.client = SupervisorClient(Home(home))
         self.settings: Settings = read_settings({"CHURNSTREAM_HOME": str(home)})
-
-    def run(self, script: str, *given: object) -> None:
-        subprocess.run(self._command(script, *given), env=self._environment(), check=True, cwd=self.home.parent)
-
-    def begin(self, script: str, *given: object) -> "subprocess.Popen[bytes]":
-        return subprocess.Popen(self._command(script, *given), env=self._environment(), cwd=self.home.parent)
 
     def workers(self, name: str) -> list[dict[str, Any]]:
         return self.client.find(name)["workers"]
@@ -85,12 +50,6 @@ class Platform:
         for name in names:
             wait_until(lambda name=name: self.client.find(name)["state"] == "ready")
             self.client.drain(name, timedelta(seconds=90))
-
-    def _command(self, script: str, *given: object) -> list[str]:
-        return [sys.executable, "-c", script, str(self.root), *(str(each) for each in given)]
-
-    def _environment(self) -> dict[str, str]:
-        return os.environ | {"CHURNSTREAM_HOME": str(self.home)}
 
 
 def table(settings: Settings) -> dict[str, str]:
@@ -106,13 +65,12 @@ def records(stream: str, settings: Settings) -> list[list[Delivered]]:
 
 
 @pytest.fixture(scope="module")
-def enriched(root: Path, tmp_path_factory: pytest.TempPathFactory) -> list[list[Delivered]]:
+def enriched(tmp_path_factory: pytest.TempPathFactory) -> list[list[Delivered]]:
     """Of each shard, what stands before the features."""
-    platform = Platform(root, tmp_path_factory.mktemp("upstream") / "home")
+    platform = Platform(tmp_path_factory.mktemp("upstream") / "home")
     try:
-        platform.run(ENRICH)
-        platform.run(DEPLOY, ",".join(UPSTREAM), 1)
-        platform.run(GENERATE, CUSTOMERS, EVENTS // 2, IN_SMALL_RECORDS)
+        deploy(platform.home, UPSTREAM)
+        assert generate(platform.home, CUSTOMERS, EVENTS // 2, IN_SMALL_RECORDS).wait() == 0
         platform.drain(UPSTREAM)
     finally:
         platform.client.down(timedelta(0))
@@ -130,7 +88,7 @@ def features_of(
     """
     source = open_parts("enrich-stream", platform.settings)
     try:
-        platform.run(DEPLOY, WATCHED, workers)
+        deploy(platform.home, [WATCHED], workers, lookup=False, session_timeout=SILENCE)
         assert [len(each["shards"]) for each in platform.workers(WATCHED)] == [SHARDS // workers] * workers
         for part in range(len(between) + 1):
             for shard, each in enumerate(enriched):
@@ -150,22 +108,20 @@ def features_of(
 
 
 @pytest.fixture(scope="module")
-def by_one(
-    root: Path, enriched: list[list[Delivered]], tmp_path_factory: pytest.TempPathFactory
-) -> tuple[object, object, object]:
+def by_one(enriched: list[list[Delivered]], tmp_path_factory: pytest.TempPathFactory) -> tuple[object, object, object]:
     """What one worker makes of it."""
-    return features_of(Platform(root, tmp_path_factory.mktemp("one") / "home"), enriched, 1)
+    return features_of(Platform(tmp_path_factory.mktemp("one") / "home"), enriched, 1)
 
 
 def test_two_workers_make_of_the_same_records_the_same_features_byte_by_byte(
-    root: Path, enriched: list[list[Delivered]], by_one: tuple[object, object, object], tmp_path: Path
+    enriched: list[list[Delivered]], by_one: tuple[object, object, object], tmp_path: Path
 ) -> None:
     assert len(by_one[0]) == CUSTOMERS  # type: ignore[arg-type]
-    assert features_of(Platform(root, tmp_path / "home"), enriched, 2) == by_one
+    assert features_of(Platform(tmp_path / "home"), enriched, 2) == by_one
 
 
 def test_a_shard_that_was_elsewhere_goes_on_from_there_when_it_comes_back(
-    root: Path, enriched: list[list[Delivered]], by_one: tuple[object, object, object], tmp_path: Path
+    enriched: list[list[Delivered]], by_one: tuple[object, object, object], tmp_path: Path
 ) -> None:
     def scaled(workers: int) -> Callable[[Platform], object]:
         return lambda platform: scale(platform, WATCHED, workers)
@@ -176,7 +132,7 @@ def test_a_shard_that_was_elsewhere_goes_on_from_there_when_it_comes_back(
         wait_until(lambda: platform.workers(WATCHED)[0]["pid"] not in (victim, None))
 
     there_and_back = [scaled(3), scaled(2), kill_one, scaled(1), scaled(2), scaled(1)]
-    assert features_of(Platform(root, tmp_path / "home"), enriched, 2, there_and_back) == by_one
+    assert features_of(Platform(tmp_path / "home"), enriched, 2, there_and_back) == by_one
 
 
 def scale(platform: Platform, name: str, workers: int) -> None:
@@ -209,14 +165,13 @@ def wake(stopped: list[int]) -> None:
     stopped.clear()
 
 
-def run_river(root: Path, home: Path, workers: int, seed: int | None) -> tuple[dict[str, object], list[str]]:
+def run_river(home: Path, workers: int, seed: int | None) -> tuple[dict[str, object], list[str]]:
     """The whole river over the same seeded events; with a ``seed`` its workers are disturbed while they flow."""
-    platform, stopped = Platform(root, home), []  # type: ignore[var-annotated]
+    platform, stopped = Platform(home), []  # type: ignore[var-annotated]
     rng = random.Random(seed)
     try:
-        platform.run(ENRICH)
-        platform.run(DEPLOY, ",".join(RIVER), workers)
-        with platform.begin(GENERATE, CUSTOMERS, EVENTS, 0 if seed is None else RATE) as generator:
+        deploy(home, RIVER, workers, session_timeout=SILENCE)
+        with generate(home, CUSTOMERS, EVENTS, 0 if seed is None else RATE) as generator:
             while generator.poll() is None:
                 if seed is not None:
                     disturb(platform, rng, stopped)
@@ -234,15 +189,15 @@ def run_river(root: Path, home: Path, workers: int, seed: int | None) -> tuple[d
 
 
 @pytest.fixture(scope="module")
-def calm(root: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, object], list[str]]:
+def calm(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, object], list[str]]:
     """What one worker a function makes of it, and nothing happens to any."""
-    return run_river(root, tmp_path_factory.mktemp("calm") / "home", 1, None)
+    return run_river(tmp_path_factory.mktemp("calm") / "home", 1, None)
 
 
 @pytest.mark.parametrize("seed", [1, 2])
 def test_whatever_happens_to_workers_nothing_is_lost_doubled_or_out_of_order(
-    root: Path, tmp_path: Path, calm: tuple[dict[str, object], list[str]], seed: int
+    tmp_path: Path, calm: tuple[dict[str, object], list[str]], seed: int
 ) -> None:
-    disturbed = run_river(root, tmp_path / "home", 2, seed)
+    disturbed = run_river(tmp_path / "home", 2, seed)
     assert disturbed[1] == calm[1]
     assert disturbed[0] == calm[0]

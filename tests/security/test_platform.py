@@ -20,30 +20,23 @@ from churnstream.settings import read_settings
 from churnstream.topology import GENERATED
 from churnstream.usecases import load
 from churnstream.wiring import open_parts
-from tests.waiting import platform
 
-NAME = "incoming-event-handler"
+NAME, PROJECT = "incoming-event-handler", "watched"
 CODE = (Path(__file__).parents[2] / "functions" / "incoming_event_handler.py").read_text()
 EVENT = json.dumps(dict(load("first_day").example), default=str).encode()
 
 
-@pytest.fixture(scope="module")
-def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SupervisorClient]:
-    with platform(tmp_path_factory.mktemp("platform")) as client:
-        yield client
-
-
 @pytest.fixture
-def deployed(client: SupervisorClient, function: Callable[..., Any]) -> Iterator[str]:
+def deployed(platform: SupervisorClient, function: Callable[..., Any]) -> Iterator[str]:
     """The address of the real handler in two workers."""
     trigger = {"kind": "embedded-stream", "attributes": {"stream": GENERATED}}
     made = function(CODE, name=NAME, triggers={"in": trigger})
     made["spec"]["min_replicas"] = 2
-    state = client.deploy("shop", NAME, made)
+    state = platform.deploy(PROJECT, NAME, made)
     assert (state["state"], state["message"]) == ("ready", "")
     yield state["address"]
     with contextlib.suppress(UnknownFunction):
-        client.delete("shop", NAME)
+        platform.delete(PROJECT, NAME)
 
 
 def get(address: str, path: str, token: str, method: str = "GET", body: bytes = b"") -> requests.Response:
@@ -59,23 +52,23 @@ def values(text: str, name: str, **labels: str) -> list[float]:
 
 
 def test_the_workers_of_a_function_answer_for_all_of_them_and_the_platform_for_all_functions(
-    client: SupervisorClient, deployed: str, wait_until: Callable[..., Any]
+    platform: SupervisorClient, deployed: str, wait_until: Callable[..., Any]
 ) -> None:
-    ingest, operate = client.home.issue("ingest"), client.home.token()
+    ingest, operate = platform.home.issue("ingest"), platform.home.token()
     for _ in range(20):
         assert get(deployed, "/", ingest, "POST", EVENT).status_code == 202
-    assert get(deployed, "/", client.home.issue("infer"), "POST", EVENT).status_code == 403
+    assert get(deployed, "/", platform.home.issue("infer"), "POST", EVENT).status_code == 403
     assert get(deployed, "/-/metrics", ingest).status_code == 403
     parts = open_parts(
-        "event-generator", read_settings({"CHURNSTREAM_HOME": str(client.home.root), "CHURNSTREAM_PROJECT": "shop"})
+        "event-generator", read_settings({"CHURNSTREAM_HOME": str(platform.home.root), "CHURNSTREAM_PROJECT": PROJECT})
     )
     for shard in range(8):
         parts.journal(shard).write(Changes(appends=[(GENERATED, Record(EVENT, 1))]), datetime.now(UTC))
     parts.close()
-    client.drain(NAME, timedelta(seconds=30), "shop")
-    control = f"127.0.0.1:{json.loads(client.home.supervisor_file.read_text())['port']}"
+    platform.drain(NAME, timedelta(seconds=30), PROJECT)
+    control = f"127.0.0.1:{json.loads(platform.home.supervisor_file.read_text())['port']}"
     assert get(control, "/-/metrics", ingest).status_code == 403
-    whose, requested = {"project": "shop", "function": NAME}, "churnstream_http_requests_total"
+    whose, requested = {"project": PROJECT, "function": NAME}, "churnstream_http_requests_total"
 
     def told(address: str) -> str:
         """The metrics, once they tell of everything that was done."""
@@ -83,12 +76,12 @@ def test_the_workers_of_a_function_answer_for_all_of_them_and_the_platform_for_a
         assert answered.status_code == 200
         answers = sum(values(answered.text, requested, route="function", status="202", **whose))
         rows = sum(values(answered.text, "churnstream_rows_total", outcome="in", source=GENERATED, **whose))
-        return answered.text if (answers, rows) == (20, 8) else ""
+        handled = sum(values(answered.text, "churnstream_handler_duration_seconds_count", trigger="stream", **whose))
+        refused = values(answered.text, requested, route="function", status="403", **whose)
+        return answered.text if (answers, rows, refused) == (20, 8, [1]) and handled >= 8 else ""
 
     for address in (deployed, control):
         text = wait_until(partial(told, address))
-        assert values(text, requested, route="function", status="403") == [1]
-        assert sum(values(text, "churnstream_handler_duration_seconds_count", trigger="stream", **whose)) >= 8
         assert sum(values(text, "churnstream_rows_total", outcome="applied", source="http", **whose)) == 20
         assert set(values(text, "churnstream_events_unaccounted", **whose)) == {0}
         assert set(values(text, "churnstream_lag_records", **whose)) == {0}
@@ -100,11 +93,11 @@ def test_the_workers_of_a_function_answer_for_all_of_them_and_the_platform_for_a
 
 
 def test_a_crash_loop_ends_in_an_error_that_tells_the_last_traceback(
-    client: SupervisorClient, function: Callable[..., Any]
+    platform: SupervisorClient, function: Callable[..., Any]
 ) -> None:
     code = "def init_context(context):\n    raise OSError('no such shop')\ndef handler(c, e): pass"
-    state = client.deploy("shop", "stillborn", function(code, name="stillborn"))
+    state = platform.deploy(PROJECT, "stillborn", function(code, name="stillborn"))
     assert state["state"] == "error"
     for part in ("OSError: no such shop", "Traceback", "line 2, in init_context"):
         assert part in state["message"]
-    client.delete("shop", "stillborn")
+    platform.delete(PROJECT, "stillborn")

@@ -1,15 +1,15 @@
 """Whether a function is ready: the truth, at every moment of its life."""
 
 import asyncio
-import base64
 import logging
 from datetime import timedelta
 from typing import Any
 
 from churnstream.local.events import request_event
 from churnstream.local.function import RunningFunction
+from tests.deployable import deployable
 
-CODE = b"""
+CODE = """
 import asyncio
 
 async def init_context(context):
@@ -21,12 +21,6 @@ async def handler(context, event):
     else:
         context.user_data.go.set()
 """
-
-
-def function() -> dict[str, Any]:
-    code = base64.b64encode(CODE).decode()
-    spec = {"function_handler": "alpha:handler", "build": {"functionSourceCode": code}, "config": {}}
-    return {"kind": "remote", "metadata": {"name": "alpha", "project": "shop"}, "spec": spec}
 
 
 def request(method: str) -> Any:
@@ -43,7 +37,7 @@ async def turns(times: int = 20) -> None:
 def test_a_function_is_ready_from_its_init_context_to_its_end_but_not_while_it_drains() -> None:
     async def life() -> list[str]:
         said: list[str] = []
-        alpha = RunningFunction(function(), None, logging.getLogger("test"))  # type: ignore[arg-type]
+        alpha = RunningFunction(deployable(CODE, handler="alpha:handler"), None, logging.getLogger("test"))  # type: ignore[arg-type]
         said.append(alpha.why_not_ready())
         await alpha.start()
         said.append(alpha.why_not_ready())

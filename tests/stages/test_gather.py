@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from churnstream.codecs import decode_batch
 from churnstream.errors import StorageFailed, UnreadablePayload
+from churnstream.journal.memory import unpack
 from churnstream.settings import Settings
 from churnstream.stages.gather import HEAVY, Draft, Gathering, take_together
 from churnstream.stages.intake import Intake, Receipt
@@ -229,8 +230,13 @@ def good(case: str, user: int, number: int) -> dict[str, Any]:
     }
 
 
+def known(case: str, user: int, number: int, event_id: int) -> dict[str, Any]:
+    return good(case, user, number) | {"event_id": f"e{event_id}"}
+
+
 def bodies_of(case: str) -> st.SearchStrategy[list[Any]]:
     events = st.builds(lambda user, number: good(case, user, number), st.integers(0, 3), st.integers(0, 5))
+    events |= st.builds(known, st.just(case), st.integers(0, 3), st.integers(0, 5), st.integers(0, 3))
     bad = st.sampled_from([{"event_type": "unknown"}, {"user_id": "x"}, 7])
     rows = st.lists(st.one_of(events, events, events, bad), min_size=1, max_size=6)
     lines = rows.map(lambda some: b"\n".join(json.dumps(each).encode() for each in some))
@@ -258,7 +264,9 @@ def kept(parts: Parts) -> dict[str, Any]:
         letters = journal.read(DEAD_LETTERS, shard, 0, 10**6, 10**9)
         found[f"rows {shard}"] = [row for each in records for row in decode_batch(each.payload).to_pylist()]
         found[f"letters {shard}"] = [each.payload for each in letters]
-        found[f"identities {shard}"] = sorted(journal.items("identities"))
+        found[f"identities {shard}"] = sorted(
+            key for each in journal.read("identities", shard, 0, 10**6, 10**9) for key in unpack(each)
+        )
         found[f"accounts {shard}"] = journal.accounts()
         assert [each.rows for each in records] == [decode_batch(each.payload).num_rows for each in records]
     return found

@@ -2,8 +2,9 @@
 
 The whole river runs twice over the same seeded events, once undisturbed, once while processes of it end by SIGKILL: workers, the
 nursery, the supervisor and the generator at random moments, and whoever comes to a failpoint (``churnstream/failpoints.py``).
-What is ended is started again; when all is spent, everything drains, and what came out is compared row by row: features, archive,
-predictions, dead letters and accounts. The last line is JSON; the exit code is 1 when anything differs.
+Meanwhile clients post to the door, and send again what was not answered. What is ended is started again; when all is spent,
+everything drains, and what came out is compared row by row: features, archive, predictions, dead letters and accounts. The last
+line is JSON; the exit code is 1 when anything differs.
 """
 
 import argparse
@@ -28,6 +29,7 @@ from churnstream import failpoints
 from tests.replay.torture.events import size
 from tests.replay.torture.fire import Fire, deck
 from tests.replay.torture.outcome import Outcome, beyond, outcome
+from tests.replay.torture.posting import Client, clients
 from tests.replay.torture.river import Producer, River
 
 FLUSH_S = 1.0  # so that files are written all the time
@@ -38,7 +40,8 @@ MOST_PIECES = 5  # that are fed for each kill
 class Battle:
     """What came out, who was killed how often, and how often each failpoint was hit.
 
-    ``in_vain`` are kills that found nobody, ``revived`` functions that the platform had given up and that were deployed again.
+    ``in_vain`` are kills that found nobody, ``revived`` functions that the platform had given up and that were deployed again;
+    ``posted`` requests of clients were sent ``again`` so often, ``unanswered`` times because there was no answer.
     """
 
     outcome: Outcome
@@ -46,6 +49,9 @@ class Battle:
     hits: Counter[str]
     in_vain: int
     revived: int
+    posted: int
+    again: int
+    unanswered: int
 
 
 def deploy(folder: Path, workers: int) -> None:
@@ -61,11 +67,17 @@ def calm(folder: Path, given: argparse.Namespace) -> Outcome:
     """What comes out when nothing happens."""
     river, total = River(folder), size(given.customers, given.events)
     producer = Producer(river, given.seed, given.customers, given.events, piece=total)
+    posting: list[Client] = []
     try:
         producer.finish(total)
         river.start()
+        posting = clients(river, given.seed, given.events, patient=True)
+        for each in posting:
+            each.finish()
         river.finish()
     finally:
+        for each in posting:
+            each.close()
         producer.close()
         river.down()
     return outcome(river.settings)
@@ -76,18 +88,24 @@ def under_fire(folder: Path, given: argparse.Namespace) -> Battle:
     river, total = River(folder), size(given.customers, given.events)
     rng = random.Random(f"torture {given.seed}")
     producer = Producer(river, given.seed, given.customers, given.events, max(50, total // given.kills // MOST_PIECES))
-    fire = Fire(river, producer, rng)
+    posting = clients(river, given.seed, given.events, patient=False)
+    fire = Fire(river, producer, posting, rng)
     try:
         river.start()
         with tqdm(total=given.kills, unit=" kills", disable=given.quiet) as bar:
             fire.work_off(deck(given.kills, rng), total, bar.update)
         producer.finish(total)
+        for each in posting:
+            each.finish()
         river.finish()
     finally:
+        for each in posting:
+            each.close()
         producer.close()
         river.down()
+    posted, again, unanswered = (sum(getattr(each, name) for each in posting) for name in ("posted", "again", "unanswered"))
     hits = Counter(hit.name for hit in failpoints.hits(river.failpoints))
-    return Battle(outcome(river.settings), fire.kills, hits, fire.in_vain, river.revived)
+    return Battle(outcome(river.settings), fire.kills, hits, fire.in_vain, river.revived, posted, again, unanswered)
 
 
 def report(calm: Outcome, battle: Battle, seconds: Mapping[str, float], console: Console) -> None:
@@ -126,6 +144,9 @@ def figures(calm: Outcome, battle: Battle, given: argparse.Namespace) -> dict[st
         "failpoints": {name: battle.hits[name] for name in failpoints.NAMES},
         "in_vain": battle.in_vain,
         "deployed_again": battle.revived,
+        "requests": battle.posted,
+        "requests_sent_again": battle.again,
+        "requests_unanswered": battle.unanswered,
         "lost": lost,
         "double": double,
         "unaccounted": fired.unaccounted,

@@ -6,9 +6,10 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from churnstream import failpoints
+from tests.replay.torture.posting import Client
 from tests.replay.torture.river import RIVER, Producer, River
 
 FAILPOINT, WORKER, NURSERY, SUPERVISOR, GENERATOR = "at a failpoint", "a worker", "the nursery", "the supervisor", "the generator"
@@ -39,8 +40,8 @@ def deck(kills: int, rng: random.Random) -> list[str]:
 class Fire:
     """Works off a deck on a river; ``kills`` counts by kind, ``in_vain`` those that found nobody to kill."""
 
-    def __init__(self, river: River, producer: Producer, rng: random.Random):
-        self._river, self._producer, self._rng = river, producer, rng
+    def __init__(self, river: River, producer: Producer, posting: Sequence[Client], rng: random.Random):
+        self._river, self._producer, self._posting, self._rng = river, producer, posting, rng
         self._deploying: dict[str, threading.Thread] = {}
         self._armed: dict[str, float] = {}  # failpoint -> when it was last seen to that somebody reaches it
         self.kills: Counter[str] = Counter()
@@ -55,6 +56,8 @@ class Fire:
         while left or self._armed:
             fed += max(1.0, (total * (1 - LAST_PART) - fed) / (4 * (len(left) + len(self._armed))))
             self._producer.feed(min(int(fed), total))
+            for each in self._posting:
+                each.allow(fed / total)
             done = self._look_at_the_armed()
             if left:
                 deed = left.pop()

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from churnstream import topology
 from churnstream.operations.ledger import Line
-from churnstream.reading import peek, totals
+from churnstream.reading import HTTP, peek, totals
 from churnstream.settings import Settings
 from churnstream.wiring import open_table
 
@@ -37,7 +37,8 @@ class Outcome:
 
 
 def outcome(settings: Settings) -> Outcome:
-    """Where a record ends and the next begins is left out: a paced producer decides that."""
+    """What comes out, but for where a record ends and the next begins, which a paced producer decides, and for how often the door
+    met again what it had: that is up to the clients."""
     lines = totals(settings)
     rows = {
         "features": _table_rows(settings),
@@ -45,7 +46,12 @@ def outcome(settings: Settings) -> Outcome:
         "predictions": _frame_rows(peek(topology.INFERENCE, 0, settings), PREDICTED),
         "dead letters": _frame_rows(peek(topology.DEAD_LETTERS, 0, settings), REFUSED),
     }
-    return Outcome(rows, tuple(map(Line.sentence, lines)), missing(lines), len([*settings.archive.rglob("*.part")]))
+    return Outcome(rows, tuple(once(line).sentence() for line in lines), missing(lines), len([*settings.archive.rglob("*.part")]))
+
+
+def once(line: Line) -> Line:
+    """The account of a source as if nothing had come twice over HTTP."""
+    return replace(line, given=line.given - line.duplicate, duplicate=0) if line.source == HTTP else line
 
 
 def missing(lines: list[Line]) -> int:

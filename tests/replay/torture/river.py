@@ -22,27 +22,13 @@ from churnstream.errors import ChurnstreamError
 from churnstream.local import Home, SupervisorClient
 from churnstream.local.specification import Specification
 from churnstream.settings import Settings, read_settings
+from tests.replay.notebook import ROOT, deploy
 from tests.waiting import wait_until
 
-ROOT = Path(__file__).resolve().parents[3]
 PROJECT = "churnstream"
 RIVER = tuple(each.name for each in topology.FUNCTIONS if each.kind != "job")
 LONGEST_S = 120.0  # for anything that is waited for; beyond it the run has failed
 FAILED = (ChurnstreamError, OSError, http.client.HTTPException)  # what a client sees when the other side is killed
-
-# Its own process, as a notebook is: MLRun keeps one run database a process.
-DEPLOY = """
-import sys, churnstream, mlrun
-churnstream.connect()
-project = mlrun.load_project(sys.argv[1], name="churnstream", parameters={"case": "first_day"}, save=False)
-project.save_to_db()
-project.run_function("enrichment-table", local=True, params={"case": "first_day"})
-for name in sys.argv[2].split(","):
-    function = project.get_function(name)
-    function.spec.min_replicas = int(sys.argv[3])
-    function.set_env("CHURNSTREAM_FLUSH_SECONDS", sys.argv[4])
-    function.deploy()
-"""
 
 
 class River:
@@ -59,9 +45,7 @@ class River:
     def deploy(self, workers: int, flush_seconds: float) -> None:
         """Deploy every function, as the notebooks do, and fill the enrichment table."""
         self.start()
-        environment = os.environ | {"CHURNSTREAM_HOME": str(self.home.root)}
-        command = [sys.executable, "-c", DEPLOY, str(ROOT), ",".join(RIVER), str(workers), str(flush_seconds)]
-        subprocess.run(command, env=environment, check=True, cwd=self.home.root, stdout=subprocess.DEVNULL)
+        deploy(self.home.root, RIVER, workers, env={"CHURNSTREAM_FLUSH_SECONDS": str(flush_seconds)})
 
     def start(self) -> None:
         """As ``churnstream up``, with failpoints in reach of the supervisor, and of all that it starts."""

@@ -1,0 +1,1 @@
+"""Asking models: requests and answers, customers looked up, several models at once, explanations."""
