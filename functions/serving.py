@@ -94,7 +94,8 @@ class ChurnModel(V2ModelServer):
         platform = getattr(self.context, "platform", None)  # none in a try-out
         if platform is not None:
             platform.set_drain_callback(self.write_shadows)
-            platform.set_termination_callback(self.write_shadows)
+            platform.set_termination_callback(self.end)
+        self.follower = None
         if self.model_path == CHAMPION:
             self.follow(scorer.manifest.version)
 
@@ -123,10 +124,16 @@ class ChurnModel(V2ModelServer):
 
     def follow(self, version):
         registry = open_registry(self.parts.settings)
-        follower = Follower(
+        self.follower = Follower(
             version, lambda: champion.version if (champion := registry.champion()) else None, self.load_champion, self.take
         )
-        follower.start()
+        self.follower.start()
+
+    def end(self):
+        """Leave nothing behind."""
+        if self.follower is not None:
+            self.follower.stop()
+        self.write_shadows()
 
     def take(self, scorer):
         """Serve another champion from the next request on."""

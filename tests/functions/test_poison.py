@@ -287,11 +287,7 @@ def test_a_lookup_table_that_cannot_be_read_stops_the_position_and_recovers_by_i
     files = {path: path.read_bytes() for path in river.home.rglob("enrichment-table/*.db")}
     assert files
     for path in files:
-        for suffix in (
-            "",
-            "-wal",
-            "-shm",
-        ):  # another file: whoever still has the first one open may close it, and write into it then
+        for suffix in ("", "-wal", "-shm"):  # another file: who closes the first one later may write into it then
             path.with_name(path.name + suffix).unlink(missing_ok=True)
         path.write_bytes(b"no database, but long enough to be looked at" * 1_000)
     with river.door(name) as door:
