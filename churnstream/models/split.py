@@ -11,7 +11,7 @@ from churnstream.models.dataset import TrainingSet
 
 HOLDOUT = 0.30  # the newest customers
 CALIBRATION = 0.15  # of the rest the newest, then
-VALIDATION = 0.20  # again the newest
+VALIDATION = 0.20  # again the newest; more when they are too few of a class
 LEAST_A_CLASS = 5
 
 
@@ -54,6 +54,7 @@ def split(data: TrainingSet, holdout: float = HOLDOUT, straddle: bool = False) -
     if np.bincount(data.label[older[second:]], minlength=2).min() < LEAST_TO_CALIBRATE:
         second = len(older)  # too few to calibrate on can still be learnt from
     first = _at_border(border, int(second * (1 - VALIDATION)), second)
+    first = min(first, _with_both(border, data.label[older[:second]]))
     parts = Parts(older[:first], older[first:second], older[second:], judged, cut - len(older))
     _check(data, parts)
     return parts
@@ -63,6 +64,15 @@ def _at_border(keys: NDArray[np.object_] | None, place: int, rows: int) -> int:
     """``place``, moved on to where the next customer begins."""
     while keys is not None and 0 < place < rows and keys[place] == keys[place - 1]:
         place += 1
+    return place
+
+
+def _with_both(keys: NDArray[np.object_] | None, label: NDArray[np.int8]) -> int:
+    """From which customer on there are LEAST_A_CLASS of each class; the end when there are nowhere."""
+    found = [np.flatnonzero(label == each)[-LEAST_A_CLASS:] for each in (0, 1)]
+    place = int(min(each[0] for each in found)) if all(len(each) == LEAST_A_CLASS for each in found) else len(label)
+    while keys is not None and 0 < place < len(label) and keys[place] == keys[place - 1]:
+        place -= 1
     return place
 
 

@@ -1,8 +1,7 @@
-"""How many requests a second are answered with a probability, beside who else serves models: `python -m tests.bench.serving`, or
-`make bench-serving`.
+"""How fast one asks for a probability, here and of others: `python -m tests.bench.serving`, or `make bench-serving`.
 
 Everybody serves the same trees, in one process on one core, and is asked for one vector a request, or a customer, by wrk on the
-core beside it, at 1, 8 and 64 connections; 2,000 different bodies, so that nothing learns an answer. Ours is the deployed
+other cores, at 1, 8 and 64 connections; 2,000 different bodies, so that nothing learns an answer. Ours is the deployed
 function, with its token asked for and its metrics kept; `customer` asks it by user_id, `bare` is a handler of ours that does
 nothing. `asgi` is uvicorn with a bare application around the same prediction: the floor of who is asked over ASGI. They take
 turns, round by round; of the rounds of each the one in the middle counts. One JSON line a peer and number of connections; the
@@ -25,13 +24,14 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.bench.common import ROOT, Figures, RunFailed, machine, median, say, tell
+from tests.bench.common import ROOT, Figures, RunFailed, machine, median, pin, say, tell
 from tests.bench.serving_home import INFER, Served, served
 from tests.bench.serving_others import PEERS, Peer, running
 
 BODIES = 2_000
 WARM_S = 1
 CUSTOMERS = 2_000
+CORES = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()  # those that there are
 # wrk's own script: the token comes by the environment, which other users cannot read as they can a command line
 SCRIPT = """
 local bodies, place = {}, 0
@@ -71,6 +71,7 @@ def main(words: Sequence[str] | None = None) -> int:
         tell("wrk is missing, which makes the load: `apt-get install wrk`, `brew install wrk`, or https://github.com/wg/wrk")
         return 1
     say(**machine(), connections=chosen.connections)
+    pin()  # and with it every server that is started from here
     peers = [each for each in PEERS if chosen.peers is None or each.name in chosen.peers]
     with tempfile.TemporaryDirectory() as short, contextlib.ExitStack() as stack:
         folder = Path(short)
@@ -150,12 +151,20 @@ def compare(folder: Path, targets: Sequence[Target], chosen: argparse.Namespace)
     return 1 if failed else 0
 
 
+def _beside() -> None:
+    """Move this process to the cores that the servers do not have."""
+    if len(CORES) > 1:
+        os.sched_setaffinity(0, CORES - {max(CORES)})
+
+
 def load(folder: Path, target: Target, connections: int, seconds: int) -> Figures:
     """One round against one address; raises RunFailed."""
     words = ["wrk", "--threads", "1", "--connections", str(connections), "--duration", f"{seconds}s"]
     words += ["--script", str(folder / "load.lua"), target.url]
     environment = {**os.environ, "BODIES": str(target.bodies)} | ({"TOKEN": target.token} if target.token else {})
-    done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=seconds + 60, check=False)
+    done = subprocess.run(
+        words, env=environment, capture_output=True, text=True, timeout=seconds + 60, check=False, preexec_fn=_beside
+    )
     if done.returncode:
         raise RunFailed(f"wrk failed: {(done.stderr or done.stdout).strip()}")
     told = json.loads(done.stdout.splitlines()[-1])

@@ -1,9 +1,12 @@
 """Parts follow one another in time, and hold whole customers."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import numpy as np
+import pytest
 
+from churnstream.errors import NotEnoughData
 from churnstream.models.split import Parts, split
 from tests.models.people import customers, visits
 
@@ -50,3 +53,20 @@ def test_customers_straddle_when_asked_and_are_then_cut_by_the_decision() -> Non
 def test_too_few_to_calibrate_on_are_learnt_from_instead() -> None:
     assert len(split(customers(250)).calibration) == 0
     assert len(split(customers(1_000)).calibration) == 105
+
+
+def test_where_a_class_is_rare_more_customers_say_when_to_stop() -> None:
+    data = visits(customers(200), 2)
+    people = data.keys.unique()
+    stayed = data.keys.isin([*people[:120:10], *people[150::5]])
+    parts, usual = split(replace(data, label=(~stayed).to_numpy(np.int8))), split(data)
+    assert len(parts.validation) > len(usual.validation)
+    assert (~stayed.iloc[parts.training]).sum() > 0
+    assert stayed.iloc[parts.validation].sum() >= 5
+    assert set(data.keys.iloc[parts.training]).isdisjoint(data.keys.iloc[parts.validation])
+
+
+def test_without_a_class_nothing_is_trained_and_the_sentence_says_what_is_missing() -> None:
+    data = customers(100)
+    with pytest.raises(NotEnoughData, match="customers who churned and 0 who stayed"):
+        split(replace(data, label=np.ones_like(data.label)))
