@@ -16,14 +16,13 @@ import contextlib
 import json
 import os
 import random
-import shutil
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from tests.bench import wrk
 from tests.bench.common import ROOT, Figures, RunFailed, machine, median, pin, say, tell
 from tests.bench.serving_home import INFER, Served, served
 from tests.bench.serving_others import PEERS, Peer, running
@@ -32,7 +31,6 @@ BODIES = 2_000
 WARM_S = 1
 CUSTOMERS = 2_000
 CORES = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()  # those that there are
-# wrk's own script: the token comes by the environment, which other users cannot read as they can a command line
 SCRIPT = """
 local bodies, place = {}, 0
 function init(arguments)
@@ -41,12 +39,6 @@ function init(arguments)
   for line in io.lines(os.getenv("BODIES")) do bodies[#bodies + 1] = wrk.format("POST", nil, headers, line) end
 end
 function request() place = place % #bodies + 1; return bodies[place] end
-function done(summary, latency, requests)
-  local errors = summary.errors
-  local failed = errors.connect + errors.read + errors.write + errors.status + errors.timeout
-  io.write(string.format('\\n{"requests": %d, "us": %d, "failed": %d, "p50_us": %d, "p99_us": %d}\\n',
-    summary.requests, summary.duration, failed, latency:percentile(50), latency:percentile(99)))
-end
 """
 
 
@@ -67,15 +59,14 @@ def main(words: Sequence[str] | None = None) -> int:
         "--peers", nargs="*", choices=[each.name for each in PEERS], help="by default all; none after it: ours only"
     )
     chosen = parser.parse_args(words)
-    if shutil.which("wrk") is None:
-        tell("wrk is missing, which makes the load: `apt-get install wrk`, `brew install wrk`, or https://github.com/wg/wrk")
+    if not wrk.is_there():
         return 1
     say(**machine(), connections=chosen.connections)
     pin()  # and with it every server that is started from here
     peers = [each for each in PEERS if chosen.peers is None or each.name in chosen.peers]
     with tempfile.TemporaryDirectory() as short, contextlib.ExitStack() as stack:
         folder = Path(short)
-        (folder / "load.lua").write_text(SCRIPT)
+        (folder / "load.lua").write_text(SCRIPT + wrk.DONE)
         ours = stack.enter_context(served(folder, CUSTOMERS))
         targets = _ours(folder, ours)
         for peer in peers:
@@ -159,22 +150,8 @@ def _beside() -> None:
 
 def load(folder: Path, target: Target, connections: int, seconds: int) -> Figures:
     """One round against one address; raises RunFailed."""
-    words = ["wrk", "--threads", "1", "--connections", str(connections), "--duration", f"{seconds}s"]
-    words += ["--script", str(folder / "load.lua"), target.url]
-    environment = {**os.environ, "BODIES": str(target.bodies)} | ({"TOKEN": target.token} if target.token else {})
-    done = subprocess.run(
-        words, env=environment, capture_output=True, text=True, timeout=seconds + 60, check=False, preexec_fn=_beside
-    )
-    if done.returncode:
-        raise RunFailed(f"wrk failed: {(done.stderr or done.stdout).strip()}")
-    told = json.loads(done.stdout.splitlines()[-1])
-    return {
-        "requests_per_s": round(told["requests"] / told["us"] * 1e6),
-        "p50_ms": round(told["p50_us"] / 1000, 3),
-        "p99_ms": round(told["p99_us"] / 1000, 3),
-        "requests": told["requests"],
-        "failed": told["failed"],
-    }
+    words = ["--connections", str(connections), "--script", str(folder / "load.lua"), target.url]
+    return wrk.load(words, seconds, {"BODIES": str(target.bodies), **({"TOKEN": target.token} if target.token else {})}, _beside)
 
 
 if __name__ == "__main__":

@@ -9,10 +9,7 @@ The load comes from wrk (`apt-get install wrk`), which takes a share of the core
 """
 
 import argparse
-import json
 import os
-import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -22,7 +19,8 @@ from datetime import timedelta
 from pathlib import Path
 
 from churnstream.local import Home, SupervisorClient
-from tests.bench.common import Figures, RunFailed, machine, median, say, tell
+from tests.bench import wrk
+from tests.bench.common import Figures, machine, median, say, tell
 from tests.deployable import deployable
 
 TRIVIAL = 'def handler(context, event):\n    return "hello"\n'
@@ -30,16 +28,9 @@ NAME = "trivial"
 WARM_S = 1.0
 OURS, NUCLIO = "churnstream", "nuclio"
 PROCESSOR, WRAPPER = "CHURNSTREAM_NUCLIO_PROCESSOR", "CHURNSTREAM_NUCLIO_WRAPPER"
-# wrk's own script: the token comes by the environment, which other users cannot read as they can a command line
 SCRIPT = """
 local token = os.getenv("TOKEN")
 if token then wrk.headers["Authorization"] = "Bearer " .. token end
-done = function(summary, latency, requests)
-  local errors = summary.errors
-  local failed = errors.connect + errors.read + errors.write + errors.status + errors.timeout
-  io.write(string.format('\\n{"requests": %d, "us": %d, "failed": %d, "p50_us": %d, "p99_us": %d}\\n',
-    summary.requests, summary.duration, failed, latency:percentile(50), latency:percentile(99)))
-end
 """
 
 Load = Callable[[float], Figures]
@@ -52,22 +43,22 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=5.0, help="of each round")
     parser.add_argument("--rounds", type=int, default=3)
     chosen = parser.parse_args(words)
-    wrk = shutil.which("wrk")
-    if wrk is None:
-        tell("wrk is missing, which makes the load: `apt-get install wrk`, `brew install wrk`, or https://github.com/wg/wrk")
+    if not wrk.is_there():
         return 1
     say(**machine(), allowed=_cores(), connections=chosen.connections)
     with tempfile.TemporaryDirectory() as short:
         folder = Path(short)
         (folder / f"{NAME}.py").write_text(TRIVIAL)
         script = folder / "load.lua"
-        script.write_text(SCRIPT)
-        command = [wrk, "--threads", "1", "--connections", str(chosen.connections), "--script", str(script)]
+        script.write_text(SCRIPT + wrk.DONE)
+        command = ["--connections", str(chosen.connections), "--script", str(script)]
         with ours(folder) as (address, token):
-            everyone: dict[str, Load] = {OURS: lambda seconds: load(command, address, seconds, {"TOKEN": token})}
+            everyone: dict[str, Load] = {
+                OURS: lambda seconds: wrk.load([*command, f"http://{address}/"], seconds, {"TOKEN": token})
+            }
             with nuclio(folder) as other:
                 if other:
-                    everyone[NUCLIO] = lambda seconds: load(command, other, seconds, {})
+                    everyone[NUCLIO] = lambda seconds: wrk.load([*command, f"http://{other}/"], seconds, {})
                 return compare(everyone, chosen.rounds, chosen.seconds)
 
 
@@ -90,24 +81,6 @@ def compare(everyone: Mapping[str, Load], rounds: int, seconds: float) -> int:
     if failed:
         tell(f"{failed} requests failed: the figures mean nothing")
     return 1 if failed else 0
-
-
-def load(command: Sequence[str], address: str, seconds: float, environment: Mapping[str, str]) -> Figures:
-    """One round against one address; raises RunFailed."""
-    words = [*command, "--duration", f"{max(1, round(seconds))}s", f"http://{address}/"]
-    done = subprocess.run(
-        words, env={**os.environ, **environment}, capture_output=True, text=True, timeout=seconds + 60, check=False
-    )
-    if done.returncode:
-        raise RunFailed(f"wrk failed: {(done.stderr or done.stdout).strip()}")
-    told = json.loads(done.stdout.splitlines()[-1])
-    return {
-        "requests_per_s": round(told["requests"] / told["us"] * 1e6),
-        "p50_ms": round(told["p50_us"] / 1000, 2),
-        "p99_ms": round(told["p99_us"] / 1000, 2),
-        "requests": told["requests"],
-        "failed": told["failed"],
-    }
 
 
 @contextmanager
