@@ -8,19 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import lightgbm as lgb
-import msgspec
 import numpy as np
 import pandas as pd
 import pytest
 
-from churnstream.errors import ChurnstreamError, FingerprintMismatch, InvalidModel
 from churnstream.graph.engine import StateReader
-from churnstream.models.artifact import SIGNATURE_FILE, sign_folder
-from churnstream.models.manifest import MANIFEST_FILE, MODEL_FILE, digest, read_manifest, write_manifest
+from churnstream.models.manifest import MANIFEST_FILE, MODEL_FILE, digest, read_manifest
 from churnstream.topology import FEATURES, INFERENCE, SERVING
-from churnstream.wiring import model_keys, open_registry, open_table
+from churnstream.wiring import open_registry, open_table
 from tests.doors import Door
 from tests.functions.river import River, assert_conserved, in_root
+from tests.functions.signing import change_manifest
 from tests.serving import small_models
 from tests.waiting import wait_until
 
@@ -228,83 +226,9 @@ def test_a_question_that_was_wrong_leaves_the_next_one_right(asking: tuple[River
     assert ask(asking[1], {"inputs": [ROW]})["outputs"] == expected([ROW])
 
 
-# -- a model that does not fit --------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def model(tmp_path: Path) -> Path:
-    """A copy of the model, to tamper with."""
-    return Path(shutil.copytree(MODEL, tmp_path / "model"))
-
-
-def resign(river: River, folder: Path) -> None:
-    """Sign what lies there with a key that the river trusts: what is refused then is refused for itself."""
-    with river.environment():
-        sign_folder(folder, model_keys(river.settings, signing=True).private)
-
-
-def change_manifest(river: River, folder: Path, **changes: Any) -> None:
-    write_manifest(msgspec.structs.replace(read_manifest(folder / MANIFEST_FILE), **changes), folder / MANIFEST_FILE)
-    resign(river, folder)
-
-
-def start(river: River, model: Path) -> None:
-    """Start serving it; raises why the model was refused, which MLRun wraps into an error of its own."""
-    try:
-        with river.door(NAME, model):
-            pass
-    except RuntimeError as wrapped:
-        raise wrapped.__cause__ or wrapped from None
-
-
-def test_a_copy_of_the_model_is_taken(river: River, model: Path) -> None:
-    with river.door(NAME, model) as door:
+def test_a_copy_of_the_model_is_taken(river: River, tmp_path: Path) -> None:
+    with river.door(NAME, Path(shutil.copytree(MODEL, tmp_path / "model"))) as door:
         assert ask(door, {"inputs": [ROW]})["outputs"] == expected([ROW])
-
-
-def test_a_model_that_was_tampered_with_is_refused(river: River, model: Path) -> None:
-    text = (model / MODEL_FILE).read_text()
-    (model / MODEL_FILE).write_text(text.replace("leaf_value=", "leaf_value=0", 1))
-    with pytest.raises(InvalidModel, match="is not as it was signed"):
-        start(river, model)
-    resign(river, model)
-    with pytest.raises(InvalidModel, match="the model's text is not the one its manifest was written for"):
-        start(river, model)
-
-
-def test_a_model_without_a_signature_is_refused(river: River, model: Path) -> None:
-    (model / SIGNATURE_FILE).unlink()
-    with pytest.raises(InvalidModel, match="is not signed"):
-        start(river, model)
-
-
-def test_a_model_of_other_features_is_refused(river: River, model: Path) -> None:
-    change_manifest(river, model, fingerprint="0123456789abcdef")
-    with pytest.raises(FingerprintMismatch, match="was trained on features 0123456789abcdef, the running ones are"):
-        start(river, model)
-
-
-def test_a_model_of_the_same_features_in_another_order_is_refused(river: River, model: Path) -> None:
-    change_manifest(river, model, features=tuple(reversed(NAMES)))
-    with pytest.raises(FingerprintMismatch, match="train again on the running definitions"):
-        start(river, model)
-
-
-def test_a_text_that_is_no_model_is_refused_though_its_manifest_fits(river: River, model: Path) -> None:
-    (model / MODEL_FILE).write_text("tree\nnonsense\n")
-    change_manifest(river, model, model_sha256=digest("tree\nnonsense\n"))
-    with pytest.raises(InvalidModel, match="is no LightGBM model"):
-        start(river, model)
-
-
-@pytest.mark.parametrize(
-    "content", [b"", b"[]", b"{}", b'{"manifest_version": 1}', b'{"manifest_version": 99}', b"\x80\x04K\x01."]
-)
-def test_a_model_without_a_manifest_that_can_be_read_is_refused(river: River, model: Path, content: bytes) -> None:
-    (model / MANIFEST_FILE).write_bytes(content)
-    resign(river, model)
-    with pytest.raises(ChurnstreamError, match=r"is no model manifest|has manifest version"):
-        start(river, model)
 
 
 # -- the protocol ---------------------------------------------------------------------------------------------------------
