@@ -1,11 +1,18 @@
 """One client's connection: uvicorn's, with an end to the patience for a request's head, and to its size."""
 
 from asyncio import TimerHandle
+from collections.abc import Callable
+from functools import lru_cache
+from math import inf
 from typing import Any
+from urllib.parse import unquote
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from churnstream.local.cycle import Cycle
+from churnstream.local.answers import Application, Receive, Send, header_lines, send_answer
+from churnstream.local.contract import Answer
+from churnstream.local.cycle import WITHOUT_BODY, Cycle, in_one_piece
 from churnstream.local.limits import HEAD_BYTES, HEAD_COUNT, HEAD_S
 
 ANSWER = "HTTP/1.1 {status}\r\ncontent-type: text/plain\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{sentence}"
@@ -15,6 +22,7 @@ TOO_LARGE = (
     f"A request may have {HEAD_COUNT} headers and, with its address, {HEAD_BYTES} bytes of them; this one has more.",
 )
 LAST_LOOK_S = 0.05
+AtOnce = Callable[[dict[str, Any], bytes], Answer | Application | None]
 WHOLE = "churnstream.whole"  # in a request's scope from when all of its body is there: nobody needs to wait for it
 
 
@@ -26,6 +34,13 @@ class Connection(HttpToolsProtocol):
     _head = 0  # bytes of it that came so far
     _begun = False  # some of it came, and not yet all
     _refused = False
+    _kept: bytes | None = None  # the body so far of a request that may be answered at once
+    _instead: Application | None = None  # what gives the next answer, where that is not the server's application
+    _quiet_since = inf  # the last answer; inf while a request is at work
+
+    def __init__(self, *arguments: Any, **named: Any):
+        super().__init__(*arguments, **named)
+        self._at_once: AtOnce | None = getattr(self.app, "at_once", None)
 
     def connection_made(self, transport: Any) -> None:
         """A client is there."""
@@ -35,6 +50,8 @@ class Connection(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """It is gone."""
         self._stop_waiting()
+        if self.timeout_keep_alive_task is not None:
+            self.timeout_keep_alive_task.cancel()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -44,6 +61,8 @@ class Connection(HttpToolsProtocol):
         if self._reading_head:
             self._head += len(data)
         super().data_received(data)
+        if self._kept is not None:  # the rest of it is still on its way
+            self._take_the_usual_way()
         if self._reading_head and self._head > HEAD_BYTES:
             self._refuse(*TOO_LARGE)
         elif self._begun and not self._refused:
@@ -58,29 +77,106 @@ class Connection(HttpToolsProtocol):
         """The head is there; the body may follow."""
         self._reading_head = self._begun = False
         self._stop_waiting()
-        headers: list[tuple[bytes, bytes]] = self.headers
-        size = len(self.url) + sum(len(key) + len(value) for key, value in headers)
-        if len(self.headers) > HEAD_COUNT or size > HEAD_BYTES:
+        if len(self.headers) > HEAD_COUNT or (self._head > HEAD_BYTES and self._size_of_head() > HEAD_BYTES):
             self._refuse(*TOO_LARGE)
         elif not self._refused:
+            if self._at_once is not None and self._is_plain():
+                self._kept = b""
+            else:
+                super().on_headers_complete()
+
+    def _size_of_head(self) -> int:
+        headers: list[tuple[bytes, bytes]] = self.headers
+        return len(self.url) + sum(len(key) + len(value) for key, value in headers)
+
+    def _is_plain(self) -> bool:
+        """Whether a request can be answered at once: nothing unusual is asked for, and no other is at work on this connection."""
+        parser: Any = self.parser
+        return (
+            (self.cycle is None or self.cycle.response_complete)
+            and not (self.expect_100_continue or self.flow.write_paused or parser.should_upgrade())
+            and parser.get_method() != b"HEAD"
+            and parser.get_http_version() == "1.1"
+        )
+
+    def _take_the_usual_way(self) -> None:
+        body, self._kept = self._kept, None
+        if not self.transport.is_closing():
             super().on_headers_complete()
+            if body:
+                super().on_body(body)
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
         cycle.__class__ = Cycle
-        super()._start_asgi_task(cycle, app)
+        instead, self._instead = self._instead, None
+        super()._start_asgi_task(cycle, instead or app)  # type: ignore[arg-type]  # the same, in more words
 
     def on_body(self, body: bytes) -> None:
         """A piece of the body."""
-        if not self._refused:
+        if self._kept is not None:
+            self._kept = self._kept + body if self._kept else body
+        elif not self._refused:
             super().on_body(body)
 
     def on_message_complete(self) -> None:
         """The body is there; another request may follow."""
-        if not self._refused:
-            super().on_message_complete()
-            scope: Any = self.cycle.scope
-            scope[WHOLE] = True
-            self._reading_head, self._head = True, 0
+        if self._refused:
+            return
+        self._reading_head, self._head = True, 0
+        if self._kept is not None:
+            answered = self._ask_at_once(self._kept)
+            if type(answered) is Answer and self._written(answered):
+                self._kept = None
+                return
+            self._instead = told_by(answered) if isinstance(answered, Answer) else answered
+            self._take_the_usual_way()
+        super().on_message_complete()
+        scope: Any = self.cycle.scope
+        scope[WHOLE] = True
+
+    def _ask_at_once(self, body: bytes) -> Answer | Application | None:
+        scope: Any = self.scope
+        scope["method"] = self.parser.get_method().decode("ascii")
+        scope["path"], scope["query_string"] = target(self.url)
+        return self._at_once and self._at_once(scope, body)
+
+    def _written(self, answered: Answer) -> bool:
+        """Whether an answer went out: nothing about it is unusual."""
+        if answered.rest is not None or answered.status in WITHOUT_BODY:
+            return False
+        lines, keeps = header_lines(answered.content_type, answered.headers), self.parser.should_keep_alive()
+        told = in_one_piece(answered.status, self.server_state.default_headers, lines, answered.body, keeps)
+        if told is None:
+            return False
+        self.transport.write(told)
+        self.server_state.total_requests += 1
+        if not keeps:
+            self.transport.close()
+        self._quiet_since = self.loop.time()
+        if self.timeout_keep_alive_task is None:
+            self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+        return True
+
+    def on_response_complete(self) -> None:
+        """The answer went out; the next request that waits here is at work, or the connection rests."""
+        timer, self.timeout_keep_alive_task = self.timeout_keep_alive_task, None
+        if timer is not None:
+            timer.cancel()
+        super().on_response_complete()
+        self._quiet_since = self.loop.time()
+
+    def _unset_keepalive_if_required(self) -> None:
+        self._quiet_since = inf  # the clock goes on: a new one for every request would cost more
+
+    def timeout_keep_alive_handler(self) -> None:
+        """The connection may have rested for long enough."""
+        works = self.cycle is not None and not self.cycle.response_complete
+        left = inf if works else self._quiet_since + self.timeout_keep_alive - self.loop.time()
+        if left > 0:
+            again = min(left, self.timeout_keep_alive)
+            self.timeout_keep_alive_task = self.loop.call_later(again, self.timeout_keep_alive_handler)
+        else:
+            super().timeout_keep_alive_handler()
 
     def _be_patient(self) -> None:
         if self._patience is None:
@@ -106,3 +202,20 @@ class Connection(HttpToolsProtocol):
         if not self.transport.is_closing():
             self.transport.write(ANSWER.format(status=status, length=len(sentence), sentence=sentence).encode())
             self.transport.close()
+
+
+@lru_cache(maxsize=1024)
+def target(url: bytes) -> tuple[str, bytes]:
+    """A request's path, as text, and its query; raises what makes uvicorn answer with 400."""
+    parsed = httptools.parse_url(url)
+    path = parsed.path.decode("ascii")
+    return unquote(path) if "%" in path else path, parsed.query or b""
+
+
+def told_by(answered: Answer) -> Application:
+    """An application that gives this answer."""
+
+    async def application(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        await send_answer(send, answered)
+
+    return application

@@ -100,8 +100,21 @@ class Handler:
 
     async def call(self, event: Any) -> Answer:
         """The handler's answer; what it raises is raised, and what would end the process is raised as HandlerGaveUp."""
+        answered = self.begin_call(event)
+        return answered if isinstance(answered, Answer) else await answered
+
+    def begin_call(self, event: Any) -> "Answer | Coroutine[Any, Any, Answer]":
+        """The handler's answer where it gives it without waiting, otherwise what to await for it; raises as ``call`` does."""
         try:
             output = self._handle(self._context, event)
+            return _plain(output) or self._go_on(output)
+        except Exception:
+            raise
+        except BaseException as cause:
+            raise _given_up(cause) from cause
+
+    async def _go_on(self, output: Any) -> Answer:
+        try:
             if isinstance(output, Coroutine):
                 output = await output
             return await to_answer(output)
@@ -111,7 +124,11 @@ class Handler:
             task = asyncio.current_task()
             if isinstance(cause, asyncio.CancelledError) and task is not None and task.cancelling():
                 raise  # it is the call that was cancelled
-            raise HandlerGaveUp(f"the handler raised {type(cause).__name__}: {cause}") from cause
+            raise _given_up(cause) from cause
+
+
+def _given_up(cause: BaseException) -> HandlerGaveUp:
+    return HandlerGaveUp(f"the handler raised {type(cause).__name__}: {cause}")
 
 
 async def to_answer(output: Any) -> Answer:

@@ -13,8 +13,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from churnstream.errors import BadRequest, ChurnstreamError, UnknownFunction
-from churnstream.local.gateway import LIVE, LONGEST_DRAIN_S, METRICS, PAGE
-from churnstream.local.guard import Guard, Receive, Send, turned_away
+from churnstream.local.answers import Receive, Send
+from churnstream.local.guard import Guard, turned_away
+from churnstream.local.routes import LIVE, LONGEST_DRAIN_S, METRICS, PAGE
 from churnstream.local.specification import Specification
 
 MOST_BYTES = 64 * 1024 * 1024  # of a request's body: a function with its code

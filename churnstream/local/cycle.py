@@ -1,5 +1,6 @@
 """One request and its answer: uvicorn's, but an answer that is whole goes out in one piece."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HEADER_RE, HEADER_VALUE_RE, STATUS_LINE, RequestResponseCycle
@@ -41,18 +42,10 @@ class Cycle(RequestResponseCycle):
             or self.scope["method"] == "HEAD"
         ):
             return False
-        pieces = [STATUS_LINE[status]]
-        for name, value in self.default_headers:
-            pieces += (name, b": ", value, b"\r\n")
-        for name, value in head["headers"]:
-            if name in UVICORNS or HEADER_RE.search(name) or HEADER_VALUE_RE.search(value):
-                return False
-            if name != b"content-length":
-                pieces += (name, b": ", value, b"\r\n")
-        if not self.keep_alive:
-            pieces.append(b"connection: close\r\n")
-        pieces += (b"content-length: %d\r\n\r\n" % len(body), body)
-        self.transport.write(b"".join(pieces))
+        told = in_one_piece(status, self.default_headers, head["headers"], body, self.keep_alive)
+        if told is None:
+            return False
+        self.transport.write(told)
         self.waiting_for_100_continue = False
         self.response_complete = True
         self.message_event.set()
@@ -60,3 +53,22 @@ class Cycle(RequestResponseCycle):
             self.transport.close()
         self.on_response()
         return True
+
+
+Headers = Sequence[tuple[bytes, bytes]]
+
+
+def in_one_piece(status: int, always: Headers, given: Headers, body: bytes, keep_alive: bool) -> bytes | None:
+    """An answer with a body as HTTP writes it; ``always`` are the server's own headers. None where uvicorn has to look at it."""
+    pieces = [STATUS_LINE[status]]
+    for name, value in always:
+        pieces += (name, b": ", value, b"\r\n")
+    for name, value in given:
+        if name in UVICORNS or HEADER_RE.search(name) or HEADER_VALUE_RE.search(value):
+            return None
+        if name != b"content-length":
+            pieces += (name, b": ", value, b"\r\n")
+    if not keep_alive:
+        pieces.append(b"connection: close\r\n")
+    pieces += (b"content-length: %d\r\n\r\n" % len(body), body)
+    return b"".join(pieces)

@@ -3,7 +3,8 @@
 import asyncio
 import logging
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Coroutine, Mapping
+from contextvars import copy_context
 from datetime import timedelta
 from typing import Any
 
@@ -86,15 +87,45 @@ class RunningFunction:
         async with self._turnstile.passing():
             if event.trigger.kind not in ("http", "cron"):
                 stand_at(event.topic, event.shard_id, event.offset)
-            if self._meter is None:
-                return await self._handler.call(event)
-            began, failed = time.perf_counter(), True
+            began, answered = time.perf_counter(), None
             try:
-                answer = await self._handler.call(event)
-                failed = answer.status >= 400
+                answered = await self._handler.call(event)
             finally:
-                self._meter.handled(event, time.perf_counter() - began, failed)
-            return answer
+                self._took(event, began, answered)
+            return answered
+
+    def call_at_once(self, event: Any) -> "Answer | Coroutine[Any, Any, Answer] | None":
+        """The answer to a request where the function gives it without waiting, otherwise what to await for it.
+
+        None while it flushes: nothing was called. The handler runs in a context of its own, as a task would give it.
+        """
+        if not self._turnstile.slip_in():
+            return None
+        began, answered, going = time.perf_counter(), None, None
+        try:
+            begun = copy_context().run(self._handler.begin_call, event)
+            if isinstance(begun, Answer):
+                answered = begun
+            else:
+                going = self._go_on(event, began, begun)
+        finally:
+            if going is None:
+                self._turnstile.leave()
+                self._took(event, began, answered)
+        return going or answered
+
+    async def _go_on(self, event: Any, began: float, going: Coroutine[Any, Any, Answer]) -> Answer:
+        answered = None
+        try:
+            answered = await going
+        finally:
+            self._turnstile.leave()
+            self._took(event, began, answered)
+        return answered
+
+    def _took(self, event: Any, began: float, answered: Answer | None) -> None:
+        if self._meter is not None:
+            self._meter.handled(event, time.perf_counter() - began, answered is None or answered.status >= 400)
 
     def why_not_ready(self) -> str:
         """Nothing while the function takes what comes; otherwise a sentence."""

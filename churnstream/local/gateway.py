@@ -1,67 +1,21 @@
 """A function's HTTP door: asks for a token, bounds what comes in, and turns requests into Nuclio's events."""
 
 import asyncio
-import json
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
-from datetime import timedelta
+from collections.abc import Awaitable
 from typing import Any
-from urllib.parse import parse_qsl
 
 import nuclio_sdk
 
-from churnstream.errors import NotDrained
+from churnstream.local.answers import Application, Receive, Send, answer, send_answer
 from churnstream.local.connection import WHOLE
 from churnstream.local.contract import Answer
 from churnstream.local.events import request_event
-from churnstream.local.guard import Guard, Receive, Send, answer, answer_json, begin, turned_away
+from churnstream.local.guard import Guard, turned_away
 from churnstream.local.limits import BODY_S, BODY_WAIT_S, Limits
-from churnstream.local.scopes import Scope
-
-DRAIN_WAIT_S = 60.0
-LONGEST_DRAIN_S = 24 * 3600.0
-OURS = "/-/"
-LIVE, READY, STATUS, DRAIN, METRICS, OPENAPI = (
-    f"{OURS}{name}" for name in ("live", "ready", "status", "drain", "metrics", "openapi.json")
-)
-OPEN = (LIVE, READY)
-METHODS: Mapping[str, tuple[str, ...]] = {
-    LIVE: ("GET", "HEAD"),
-    READY: ("GET", "HEAD"),
-    STATUS: ("GET", "HEAD"),
-    DRAIN: ("POST",),
-    METRICS: ("GET", "HEAD"),
-    OPENAPI: ("GET", "HEAD"),
-}
-"""The platform's own routes; every other path is the function's."""
-FUNCTIONS_OWN = "function"  # what those are called together in the metrics: a path may hold a customer's name
-PAGE = "text/plain; version=0.0.4; charset=utf-8"
-
-
-@dataclass(frozen=True, slots=True)
-class Behind:
-    """What stands behind the door.
-
-    ``ready`` says why not, or nothing; ``metrics`` is a page for Prometheus; ``describe`` an OpenAPI document; ``measured`` is
-    told of every request its route, its status and how many seconds it took.
-    """
-
-    call: Callable[[Any], Awaitable[Answer]]
-    drain: Callable[[timedelta], Awaitable[dict[str, Any]]]
-    report: Callable[[], dict[str, Any]]
-    ready: Callable[[], str]
-    metrics: Callable[[], Awaitable[bytes]]
-    describe: Callable[[], dict[str, Any]]
-    measured: Callable[[str, int, float], None]
-
-
-def asks(path: str, own: Scope) -> Scope | None:
-    """The scope that a path asks for; None: anyone may come. ``own`` is the function's."""
-    if path in OPEN:
-        return None
-    return "operate" if path.startswith(OURS) else own
+from churnstream.local.routes import FUNCTIONS_OWN, METHODS, OURS, Behind, Routes, asks
+from churnstream.local.scopes import Scope, opens
 
 
 class Gateway:
@@ -69,6 +23,7 @@ class Gateway:
 
     def __init__(self, guard: Guard, scope: Scope, behind: Behind, log: logging.Logger, trigger: str, limits: Limits):
         self._guard, self._scope, self._behind, self._log = guard, scope, behind, log
+        self._routes = Routes(behind, log)
         self._trigger = nuclio_sdk.event.TriggerInfo("http", trigger)
         self._limits = limits
         self._requests = self._memory = 0  # what is held at this moment
@@ -83,30 +38,61 @@ class Gateway:
         asked = asks(path, self._scope)
         status = 0 if asked is None else await turned_away(self._guard, asked, scope["headers"], send)
         if not status and path.startswith(OURS):
-            status = await self._answer_ours(path, scope, send)
+            status = await self._routes.answer(path, scope, send)
         elif not status:
             status = await self._serve(scope, receive, send)
         self._behind.measured(route, status, time.perf_counter() - began)
 
-    async def _answer_ours(self, path: str, scope: dict[str, Any], send: Send) -> int:
-        methods = METHODS.get(path)
-        if methods is None:
-            return await answer(send, 404, f"There is nothing here; the platform's routes are {', '.join(METHODS)}.".encode())
-        if scope["method"] not in methods:
-            sentence = b"Draining changes state: POST it." if path == DRAIN else f"This is for {methods[0]} only.".encode()
-            return await answer(send, 405, sentence, headers={"allow": ", ".join(methods)})
-        if path == LIVE:
-            return await answer(send, 200, b"")
-        if path == READY:
-            why = self._behind.ready()
-            return await answer(send, 503 if why else 200, why.encode())
-        if path == STATUS:
-            return await answer_json(send, 200, self._behind.report())
-        if path == OPENAPI:
-            return await answer_json(send, 200, self._behind.describe())
-        if path == METRICS:
-            return await answer(send, 200, await self._behind.metrics(), PAGE)
-        return await self._answer_drain(scope, send)
+    def at_once(self, scope: dict[str, Any], body: bytes) -> Answer | Application | None:
+        """The answer to a request that is all there, or an application that gives it when it is ready.
+
+        None: nothing was done, and the request takes the usual way; so do all that are refused here.
+        """
+        began = time.perf_counter()
+        if (
+            scope["path"].startswith(OURS)
+            or not self._has_room(len(body))
+            or (held := self._guard.scope_of(scope["headers"])) is None
+            or not opens(held, self._scope)
+        ):
+            return None
+        try:
+            answered = self._behind.call_at_once(request_event(scope, body, self._trigger))
+        except Exception as cause:
+            answered = self._failed(cause)
+        if answered is None:
+            return None
+        if not isinstance(answered, Answer):
+            return self._later(answered, len(body), began)
+        self._behind.measured(FUNCTIONS_OWN, answered.status, time.perf_counter() - began)
+        return answered
+
+    def _has_room(self, size: int) -> bool:
+        limits = self._limits
+        return self._requests < limits.requests and size <= limits.body and self._memory + size <= limits.memory
+
+    def _later(self, answering: Awaitable[Answer], size: int, began: float) -> Application:
+        """An application that waits for an answer."""
+        self._requests += 1
+        self._memory += size
+
+        async def application(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+            try:
+                try:
+                    answered = await answering
+                except Exception as cause:
+                    answered = self._failed(cause)
+                status = await send_answer(send, answered)
+            finally:
+                self._requests -= 1
+                self._memory -= size
+            self._behind.measured(FUNCTIONS_OWN, status, time.perf_counter() - began)
+
+        return application
+
+    def _failed(self, cause: Exception) -> Answer:
+        self._log.error("a request failed", exc_info=cause)
+        return Answer(500, f"The function failed with {type(cause).__name__}; its log holds the traceback.".encode())
 
     async def _serve(self, scope: dict[str, Any], receive: Receive, send: Send) -> int:
         if self._requests >= self._limits.requests:
@@ -136,10 +122,8 @@ class Gateway:
         try:
             answered = await self._behind.call(event)
         except Exception as cause:
-            self._log.error("a request failed", exc_info=cause)
-            sentence = f"The function failed with {type(cause).__name__}; its log holds the traceback."
-            return await answer(send, 500, sentence.encode())
-        return await _send_answer(send, answered)
+            answered = self._failed(cause)
+        return await send_answer(send, answered)
 
     async def _too_busy(self, send: Send) -> int:
         sentence = b"This worker holds as many requests as it takes on at once; send this again."
@@ -188,23 +172,6 @@ class Gateway:
             raise _NoRoom
         return body
 
-    async def _answer_drain(self, scope: dict[str, Any], send: Send) -> int:
-        given = dict(parse_qsl(scope["query_string"].decode("latin-1"))).get("deadline", str(DRAIN_WAIT_S))
-        try:
-            seconds = float(given)
-        except ValueError:
-            seconds = -1.0
-        if not 0 <= seconds <= LONGEST_DRAIN_S:
-            return await answer(send, 400, f"deadline is a number of seconds, from 0 to {LONGEST_DRAIN_S:.0f}.".encode())
-        try:
-            return await answer_json(send, 200, await self._behind.drain(timedelta(seconds=seconds)))
-        except NotDrained as cause:
-            return await answer(send, 409, str(cause).encode())
-        except Exception as cause:
-            self._log.error("draining failed", exc_info=cause)
-            sentence = f"The drain callback failed with {type(cause).__name__}; the log holds its traceback."
-            return await answer(send, 500, sentence.encode())
-
 
 class _Taken:
     """How many bytes of a body are in memory."""
@@ -218,18 +185,3 @@ class _TooLarge(Exception):
 
 class _NoRoom(Exception):
     pass
-
-
-async def _send_answer(send: Send, answered: Answer) -> int:
-    if answered.rest is None:
-        return await answer(send, answered.status, answered.body, answered.content_type, _text(answered))
-    await begin(send, answered.status, answered.content_type, _text(answered))
-    await send({"type": "http.response.body", "body": answered.body, "more_body": True})
-    async for chunk in answered.rest:
-        await send({"type": "http.response.body", "body": chunk, "more_body": True})
-    await send({"type": "http.response.body", "body": b""})
-    return answered.status
-
-
-def _text(answered: Answer) -> dict[str, str]:
-    return {name: given if isinstance(given, str) else json.dumps(given) for name, given in answered.headers.items()}

@@ -3,17 +3,14 @@
 import base64
 import binascii
 import hmac
-import json
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
-from typing import Any
+from collections.abc import Callable, Iterable
 
 from churnstream.errors import InvalidSetting
+from churnstream.local.answers import Send, answer
 from churnstream.local.home import Home
 from churnstream.local.scopes import OPENS, SCOPES, Scope, opens
 
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 RawHeaders = Iterable[tuple[bytes, bytes]]
 
 LOOK_S = 1.0  # for so long a token that was replaced still opens
@@ -99,37 +96,3 @@ def _password(credentials: bytes) -> bytes | None:
         return base64.b64decode(credentials, validate=True).partition(b":")[2]
     except binascii.Error:
         return None
-
-
-async def answer(
-    send: Send,
-    status: int,
-    body: bytes,
-    content_type: str = "text/plain",
-    headers: Mapping[str, str] | None = None,
-) -> int:
-    """Send one whole response; returns its status."""
-    if headers:
-        await begin(send, status, content_type, {**headers, "content-length": str(len(body))})
-    else:
-        raw = [(b"content-type", content_type.encode("latin-1")), (b"content-length", b"%d" % len(body))]
-        await send({"type": "http.response.start", "status": status, "headers": raw})
-    await send({"type": "http.response.body", "body": body})
-    return status
-
-
-async def begin(send: Send, status: int, content_type: str, headers: Mapping[str, str]) -> None:
-    """Send a response's status and headers; the caller sends its body."""
-    given = {name.lower(): value for name, value in headers.items()}
-    raw = [(b"content-type", content_type.encode("latin-1"))]
-    raw += [(name.encode(), _on_one_line(value).encode()) for name, value in given.items() if name != "content-type"]
-    await send({"type": "http.response.start", "status": status, "headers": raw})
-
-
-def _on_one_line(value: object) -> str:
-    return str(value).replace("\r", " ").replace("\n", " ")  # as Nuclio does: a second line would be a header of its own
-
-
-async def answer_json(send: Send, status: int, body: object) -> int:
-    """Send ``body`` as JSON; returns the status."""
-    return await answer(send, status, json.dumps(body).encode(), "application/json")

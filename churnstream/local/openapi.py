@@ -6,8 +6,8 @@ from typing import Any
 
 from churnstream.codecs import JSON, NDJSON
 from churnstream.codecs.judge import ID_LENGTH, KEY_LENGTH, TEXT_LENGTH, bounds
-from churnstream.local.gateway import DRAIN, LIVE, LONGEST_DRAIN_S, METRICS, OPENAPI, READY, STATUS
 from churnstream.local.limits import BODY_S, BODY_WAIT_S, HEAD_BYTES, HEAD_COUNT, HEAD_S, Limits
+from churnstream.local.routes import DRAIN, LIVE, LONGEST_DRAIN_S, METRICS, OPENAPI, READY, STATUS
 from churnstream.local.scopes import Scope, scope_of
 from churnstream.local.specification import Specification
 from churnstream.settings import DEFAULT_CASE

@@ -21,12 +21,18 @@ class Turnstile:
         """``async with turnstile.passing():`` enters, waiting while it is closed, and leaves."""
         return self._passing
 
+    def slip_in(self) -> bool:
+        """Enter if it is open at this moment; whoever has entered leaves."""
+        if self._open.is_set():
+            self._inside += 1
+            self._empty.clear()
+            return True
+        return False
+
     async def enter(self) -> None:
         """Enter, waiting while it is closed; whoever has entered leaves."""
-        while not self._open.is_set():
+        while not self.slip_in():
             await self._open.wait()
-        self._inside += 1
-        self._empty.clear()
 
     def leave(self) -> None:
         """Leave."""

@@ -17,7 +17,7 @@ from churnstream.failpoints import reach
 from churnstream.local.channel import Channel
 from churnstream.local.contract import reload_settings
 from churnstream.local.function import RunningFunction
-from churnstream.local.gateway import Behind, Gateway
+from churnstream.local.gateway import Gateway
 from churnstream.local.guard import Guard
 from churnstream.local.home import Home
 from churnstream.local.leases import JournalLeases, Leases
@@ -30,6 +30,7 @@ from churnstream.local.post import Post
 from churnstream.local.pulse import beat
 from churnstream.local.refusals import Refusals, WiredRefusals
 from churnstream.local.retention import Retention, keep_sweeping
+from churnstream.local.routes import Behind
 from churnstream.local.rundb import activate, configure_mlrun
 from churnstream.local.scopes import scope_of
 from churnstream.local.server import BACKLOG, Server
@@ -117,6 +118,7 @@ async def _serve(specification: Specification, home: Home, post: Post) -> int:
         Page(specification, home, meter).text,
         lambda: document(specification, limits),
         meter.request,
+        function.call_at_once,
     )
     scope = scope_of(specification.function["metadata"]["name"])
     server = Server(Gateway(Guard(home), scope, behind, log, function.triggers.http, limits))

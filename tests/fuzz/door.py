@@ -22,10 +22,11 @@ from typing import Any
 
 from churnstream.local import Home
 from churnstream.local.function import RunningFunction
-from churnstream.local.gateway import Behind, Gateway
+from churnstream.local.gateway import Gateway
 from churnstream.local.guard import Guard
 from churnstream.local.limits import Limits
 from churnstream.local.openapi import document
+from churnstream.local.routes import Behind
 from churnstream.local.specification import Specification
 from churnstream.operations.ledger import Line
 from churnstream.reading import HTTP, totals

@@ -11,7 +11,7 @@ import requests
 from churnstream.errors import InvalidSetting, PlatformFailed
 from churnstream.local import Home, SupervisorClient
 from churnstream.local.control_port import MOST, VARIABLE, listen
-from churnstream.local.gateway import METRICS
+from churnstream.local.routes import METRICS
 
 
 @pytest.fixture

@@ -11,9 +11,10 @@ import pytest
 from churnstream.errors import NotDrained
 from churnstream.local import Home
 from churnstream.local.contract import Answer
-from churnstream.local.gateway import DRAIN, METHODS, OPEN, Behind, Gateway
+from churnstream.local.gateway import Gateway
 from churnstream.local.guard import Guard
 from churnstream.local.limits import Limits
+from churnstream.local.routes import DRAIN, METHODS, OPEN, Behind
 from churnstream.local.scopes import SCOPES, Scope
 
 MakeDoor = Callable[..., "Door"]

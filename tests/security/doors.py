@@ -11,9 +11,10 @@ from typing import Any
 
 from churnstream.local import Home
 from churnstream.local.contract import Answer
-from churnstream.local.gateway import Behind, Gateway
+from churnstream.local.gateway import Gateway
 from churnstream.local.guard import Guard
 from churnstream.local.limits import Limits
+from churnstream.local.routes import Behind
 from churnstream.local.scopes import SCOPES, Scope
 from churnstream.local.server import Server
 

@@ -11,9 +11,9 @@ import jsonschema
 import pytest
 import schemathesis
 
-from churnstream.local.gateway import METHODS
 from churnstream.local.limits import Limits
 from churnstream.local.openapi import document
+from churnstream.local.routes import METHODS
 from churnstream.local.specification import Specification
 from churnstream.usecases import load, names
 from tests.fuzz.door import FuzzedDoor

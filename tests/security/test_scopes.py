@@ -12,8 +12,8 @@ import pytest
 from churnstream import topology
 from churnstream.local import Home
 from churnstream.local.control import Control
-from churnstream.local.gateway import METHODS, OPEN
 from churnstream.local.guard import LOOK_S, Guard
+from churnstream.local.routes import METHODS, OPEN
 from churnstream.local.scopes import SCOPES, Scope, scope_of
 from tests.security.doors import ask, furnished, gateway
 
