@@ -23,6 +23,7 @@ test: ## Run the tests, but for the slow ones
 
 test-slow: ## Run the slow tests
 	@scripts/set-up dev
+	@scripts/set-up-serving-peers mlflow
 	@$(BIN)/pytest -m slow $(PARALLEL)
 
 lint: ## Check format, style and types
@@ -106,5 +107,5 @@ status: ## Say which functions run, where, and how far each has read
 	@$(BIN)/churnstream status
 
 clean: down ## Stop the platform and remove its data, build/ and the caches; .venv stays
-	@rm -rf .churnstream build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@rm -rf .churnstream build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .schemathesis
 	@find . -name __pycache__ -type d -not -path './.venv/*' -prune -exec rm -rf {} +

@@ -101,6 +101,10 @@ class MissingExtra(ChurnstreamError):
         self.extra = extra
 
 
+class TrackingFailed(ChurnstreamError):
+    """A tracking server did not take what it was told; what is kept here does not depend on it."""
+
+
 class NotPromoted(ChurnstreamError):
     """A challenger is not better than the champion by more than noise, or worse somewhere."""
 

@@ -20,7 +20,8 @@ class Settings:
     registry of models in ``models``, and the keys that sign them in ``home``; these two are None where there is no home. Under
     light load a request waits ``batch_wait`` at most, so that those that come meanwhile share its commit; zero: none waits. A
     record that fails ``tries`` times is looked into, and goes on without the rows that make it fail. Nothing is written to a
-    stream of which a reader has more than ``backlog_rows`` left to read. What every
+    stream of which a reader has more than ``backlog_rows`` left to read. What serving looks up is ``staleness`` old at most, out
+    of the memory of ``cached_customers``; what shadows say waits ``shadow_age`` at most, so that more share a commit. What every
     function has read is removed from a stream's shard beyond ``retention_age``, and beyond its newest ``retention_bytes``. None,
     the default, removes nothing: nobody loses what they did not ask to have removed, and a stream can be read again from its
     start.
@@ -36,6 +37,9 @@ class Settings:
     batch_wait: timedelta = timedelta(milliseconds=20)
     tries: int = 5
     backlog_rows: int = 50_000_000
+    staleness: timedelta = timedelta(seconds=1)
+    cached_customers: int = 200_000
+    shadow_age: timedelta = timedelta(seconds=1)
     retention_age: timedelta | None = None
     retention_bytes: int | None = None
     models: Path | None = None
@@ -69,6 +73,9 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         batch_wait=timedelta(milliseconds=_number(environment, "CHURNSTREAM_BATCH_WAIT_MS", 20, least=0)),
         tries=int(_number(environment, "CHURNSTREAM_TRIES", 5, least=1)),
         backlog_rows=int(_number(environment, "CHURNSTREAM_BACKLOG_ROWS", 50_000_000, least=1)),
+        staleness=timedelta(seconds=_number(environment, "CHURNSTREAM_STALENESS_SECONDS", 1, least=0)),
+        cached_customers=int(_number(environment, "CHURNSTREAM_CACHED_CUSTOMERS", 200_000, least=2)),
+        shadow_age=timedelta(seconds=_number(environment, "CHURNSTREAM_SHADOW_SECONDS", 1, least=0)),
         retention_age=timedelta(hours=hours)
         if (hours := _number(environment, "CHURNSTREAM_RETENTION_HOURS", 0, least=0))
         else None,

@@ -19,6 +19,7 @@ DEAD_LETTERS = "dead-letters"  # every function that reads events writes its own
 
 ENRICHMENT = "enrichment"
 FEATURES = "features"
+JOINED = "joined"  # what enrich-stream has joined to each event; no function looks it up while events flow
 
 
 @dataclass(frozen=True, slots=True)

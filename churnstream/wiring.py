@@ -28,6 +28,7 @@ from churnstream.usecases.case import UseCase
 if TYPE_CHECKING:
     from churnstream.models.keys import Keys
     from churnstream.models.registry import Registry
+    from churnstream.models.withdrawals import Withdrawals
 
 REDRIVE = "redrive"  # who writes what dead letters hold back into streams: a stream a function
 REDRIVEN = "redriven-"
@@ -182,6 +183,11 @@ def open_table(name: str, settings: Settings) -> TableReader:
     return EmbeddedTable(Journals(_folder(settings.tables), topology.keeper(name), topology.SHARDS), name)
 
 
+def open_joins(settings: Settings) -> TableReader:
+    """What enrich-stream has joined to each event (``stages.enrich.joins``), to be read as a whole: ``items``."""
+    return EmbeddedTable(Journals(_folder(settings.streams), "enrich-stream", topology.SHARDS), topology.JOINED)
+
+
 def model_keys(settings: Settings, signing: bool = False) -> "Keys":
     """Whose models are trusted; with ``signing`` also a private key, which a home gets when it has none."""
     from churnstream.models.keys import read_keys, signing_keys  # costs what only training and serving have to pay
@@ -198,6 +204,15 @@ def open_registry(settings: Settings) -> "Registry":
     if settings.models is None:
         raise MissingSetting("CHURNSTREAM_MODELS", needed_by="the registry of models")
     return Registry(settings.models)
+
+
+def open_withdrawals(settings: Settings) -> "Withdrawals":
+    """Which candidates of a project and case were sent away."""
+    from churnstream.models.withdrawals import Withdrawals
+
+    if settings.models is None:
+        raise MissingSetting("CHURNSTREAM_MODELS", needed_by="a rollback that holds in every worker")
+    return Withdrawals(settings.models)
 
 
 def other_functions(settings: Settings) -> tuple[str, ...]:

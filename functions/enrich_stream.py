@@ -1,9 +1,9 @@
-"""enrich-stream: joins each batch with the lookup table and passes every event on."""
+"""enrich-stream: joins each batch with the lookup table, passes every event on, and writes down what it has joined."""
 
 from churnstream.codecs import ARROW, decode_batch, encode_batch
 from churnstream.records import Record
-from churnstream.stages.enrich import enrich
-from churnstream.topology import ENRICHED
+from churnstream.stages.enrich import enrich, joins
+from churnstream.topology import ENRICHED, JOINED
 from churnstream.wiring import open_parts
 
 
@@ -20,6 +20,8 @@ def handler(context, event):
             return {"replayed": True}
         batch, unknown = enrich(decode_batch(event.body), parts.case, context.user_data.lookup)
         unit.append(ENRICHED, Record(encode_batch(batch), batch.num_rows, headers={"content-type": ARROW}))
+        for key, value in joins(batch, parts.case).items():
+            unit.put(JOINED, key, value, owner="")  # beside the position, so that it is written once
         unit.count("applied", batch.num_rows)
         unit.count("unknown", unknown)
     return {"enriched": batch.num_rows, "unknown": unknown}

@@ -5,6 +5,7 @@ serving stream becomes a record of the inference stream. MLRun appends its own `
 function. ``answer`` may stand in front of that handler: it gives a request of the protocol the same answer, by the shortest way.
 """
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,10 @@ from churnstream.codecs import ARROW, decode_batch, encode_batch
 from churnstream.errors import BadRequest, InvalidModel, UnknownCustomer, UnknownModel
 from churnstream.models.artifact import FILES, verify
 from churnstream.models.manifest import MODEL_FILE
+from churnstream.operations import figures
 from churnstream.records import Record
+from churnstream.serving.figures import figures as of_model
+from churnstream.serving.keeping import Shadows
 from churnstream.serving.lookup import Customers
 from churnstream.serving.protocol import Service
 from churnstream.serving.requests import read_request
@@ -26,12 +30,12 @@ from churnstream.serving.scoring import load_folder, of_artifact
 from churnstream.serving.served import ServedModel, shadow_rows
 from churnstream.serving.streamed import score_batch, shadow_batch
 from churnstream.serving.switching import Follower
+from churnstream.serving.withdrawing import Withdrawing
 from churnstream.topology import FEATURES, INFERENCE
 from churnstream.usecases.case import KEY
-from churnstream.wiring import STREAM_TRIGGERS, model_keys, open_parts, open_registry
+from churnstream.wiring import STREAM_TRIGGERS, model_keys, open_parts, open_registry, open_withdrawals
 
 CHAMPION = "champion"  # the model_path of who follows the registry
-SHADOWS_AT_ONCE = 500  # rows of shadows that are written together; what is not written yet, a killed worker loses
 SERVED: dict[str, ServedModel] = {}  # the models at work in this process
 SERVICE = Service(SERVED)
 
@@ -74,30 +78,38 @@ class ChurnModel(V2ModelServer):
 
     ``model_path`` is a model artifact, a folder with a manifest, or ``champion``: the registry's, whoever that is at the moment.
     ``candidates`` may name others beside it: ``[{"role": "canary", "model_path": ..., "share": 0.1}]``, with the roles canary,
-    variant and shadow.
+    variant and shadow. One that was withdrawn, here or in another worker, answers nobody until it is readmitted.
     """
 
     model_spec: Any  # MLRun's description of the model
 
     def load(self):
         self.parts = open_parts("serving")
-        self.shadows = []
         features = self.parts.case.features
         scorer = self.load_champion() if self.model_path == CHAMPION else self.load_given()
         if self.model_spec is None:  # a folder says nothing to MLRun, which would look for a pickle in it
             self.model_spec = described(self.name, MODEL_FILE, features.names)
         candidates = candidates_of(self.get_param("candidates", []), self.load_folder)
-        customers = Customers(self.parts.case, self.parts.table(FEATURES), self.parts.clock)
+        settings = self.parts.settings
+        table = self.parts.table(FEATURES)
+        customers = Customers(self.parts.case, table, self.parts.clock, settings.staleness, settings.cached_customers)
         customers.warm()
-        self.served = ServedModel(self.name, features, Rollout(scorer, candidates), customers, self.keep_shadows)
-        SERVED[self.name] = self.served
         platform = getattr(self.context, "platform", None)  # none in a try-out
-        if platform is not None:
-            platform.set_drain_callback(self.write_shadows)
-            platform.set_termination_callback(self.end)
-        self.follower = None
+        self.shadows = Shadows(self.write_shadows, settings.shadow_age, call_later() if platform is not None else None)
+        self.followers: list[Any] = []
+        rollout = Rollout(scorer, candidates, tell=self.rolled_back)
+        self.served = ServedModel(self.name, features, rollout, customers, self.keep_shadows)
+        if candidates:
+            self.follow_withdrawals()
         if self.model_path == CHAMPION:
             self.follow(scorer.manifest.version)
+        SERVED[self.name] = self.served
+        if platform is not None:
+            platform.set_drain_callback(self.shadows.flush)
+            platform.set_termination_callback(self.end)
+            figures.tell(self.figures)
+            for each in self.followers:
+                each.start()
 
     def load_given(self):
         """MLRun brings a logged model file by file; a folder lies there."""
@@ -124,16 +136,32 @@ class ChurnModel(V2ModelServer):
 
     def follow(self, version):
         registry = open_registry(self.parts.settings)
-        self.follower = Follower(
-            version, lambda: champion.version if (champion := registry.champion()) else None, self.load_champion, self.take
+        self.followers.append(
+            Follower(version, lambda: found.version if (found := registry.champion()) else None, self.load_champion, self.take)
         )
-        self.follower.start()
+
+    def follow_withdrawals(self):
+        if self.parts.settings.models is None:
+            self.context.logger.warning("CHURNSTREAM_MODELS is not set: a rollback of a candidate holds in its own worker only")
+            return
+        withdrawals = open_withdrawals(self.parts.settings)
+        withdrawing = Withdrawing(lambda: self.served.rollout, withdrawals, self.parts.clock)
+        withdrawing.look()  # before anybody is answered
+        self.followers.append(withdrawing)
+
+    def rolled_back(self):
+        for each in self.followers:
+            each.wake()
 
     def end(self):
         """Leave nothing behind."""
-        if self.follower is not None:
-            self.follower.stop()
-        self.write_shadows()
+        for each in self.followers:
+            each.stop()
+        figures.end(self.figures)
+        self.shadows.flush()
+
+    def figures(self):
+        return of_model(self.served)
 
     def take(self, scorer):
         """Serve another champion from the next request on."""
@@ -181,17 +209,20 @@ class ChurnModel(V2ModelServer):
         return {"scored": batch.num_rows}
 
     def keep_shadows(self, asked, scored):
-        """Write down what shadows said, now and then."""
-        self.shadows += shadow_rows(asked, scored, self.parts.clock())
-        if len(self.shadows) >= SHADOWS_AT_ONCE:
-            self.write_shadows()
+        self.shadows.keep(shadow_rows(asked, scored, self.parts.clock()))
 
-    def write_shadows(self):
-        rows, self.shadows = self.shadows, []
-        if rows:
-            with self.parts.begin() as unit:
-                told = shadow_batch(rows)
-                unit.append(INFERENCE, Record(encode_batch(told), told.num_rows, rows[0][KEY], {"content-type": ARROW}))
+    def write_shadows(self, rows):
+        with self.parts.begin() as unit:
+            told = shadow_batch(rows)
+            unit.append(INFERENCE, Record(encode_batch(told), told.num_rows, rows[0][KEY], {"content-type": ARROW}))
+
+
+def call_later():
+    """The event loop's; None where MLRun loads a model outside of it."""
+    try:
+        return asyncio.get_running_loop().call_later
+    except RuntimeError:
+        return None
 
 
 def described(name, file, features):

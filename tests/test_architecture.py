@@ -32,8 +32,8 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "stages": ("errors", "records", "failpoints", "topology", "features", "usecases", "codecs", *PORTS),
     "graph": ("errors", "records", "failpoints", "topology", "features", "usecases", "codecs", *PORTS),
     "models": ("errors", "records", "topology", "features", "usecases", "graph", "codecs", "stages", *PORTS),
-    "serving": ("errors", "records", "topology", "features", "usecases", "graph", "models", "codecs", *PORTS),
     "operations": ("errors", "features", "topology"),
+    "serving": ("errors", "records", "topology", "features", "usecases", "graph", "models", "operations", "codecs", *PORTS),
     "wiring": (*GROUND, *WORKS, "journal", "streams", "tables"),
     "triggers": (*GROUND, "wiring"),
     "reading": (*GROUND, *WORKS, "streams.base", "wiring"),
@@ -48,13 +48,15 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "certificate": (*GROUND, *WORKS, "wiring", "reading", "demo.style", "__init__"),
     "cli": (*GROUND, *WORKS, "wiring", "reading", "redriving", "local", "__init__", "web", "demo", "certificate", "pictures"),
     "project_setup": (*GROUND, *WORKS, "wiring", "triggers", "__init__"),
+    "workflows": (),
     "notebooks": (*GROUND, *WORKS, "wiring", "triggers", "reading", "tryout", "local", "__init__"),
 }
 
 MAY_HOLD = {
     "confluent_kafka": {"streams"},
     "cryptography": {"models"},
-    "mlrun": {"functions", "local", "project_setup", "notebooks"},
+    "mlflow": {"models"},
+    "mlrun": {"functions", "local", "project_setup", "workflows", "notebooks"},
     "nuclio": {"triggers", "tryout", "functions", "local", "project_setup", "notebooks"},
     "nuclio_sdk": {"tryout", "functions", "local"},
     "optuna": {"models"},
@@ -117,7 +119,7 @@ def _is_module(root: Path, name: str) -> bool:
 
 def sources(root: Path) -> Iterator[Source]:
     """Every file of the house under ``root``."""
-    code = {path: path.read_text() for folder in (PACKAGE, "functions") for path in (root / folder).rglob("*.py")}
+    code = {path: path.read_text() for folder in (PACKAGE, "functions", "workflows") for path in (root / folder).rglob("*.py")}
     code |= {path: path.read_text() for path in root.glob("project_setup.py")}
     code |= {path: _cells(path) for path in root.glob("notebooks/*.ipynb")}
     for path, text in sorted(code.items()):

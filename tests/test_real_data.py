@@ -85,13 +85,19 @@ def test_the_labels_are_those_of_the_file(river: River, histories: dict[str, lis
 
 
 def test_a_model_of_the_first_day_predicts_who_leaves_and_is_served(river: River) -> None:
-    trained = river.job("training", "fit")
+    trained = river.job("training", "fit", progress=False)
     told = trained.outputs
     assert told["auc"] >= 0.76
     assert 0.74 < told["auc_low"] < told["auc"] < told["auc_high"] < 0.79
     assert told["average_precision_stayers"] >= 0.42  # of those who come back, an eighth of all
     assert told["calibration_error"] < 0.015
     assert told["auc"] > told["auc_recency"] + 0.01
+    groups = trained.frames["slices"].set_index(["slice", "value"])
+    assert set(groups.index.get_level_values("slice")) == {"play_count_24h", "anchor_weekday"}
+    assert groups["customers"].groupby("slice").sum().nunique() == 1  # each divides all
+    once = groups.loc["play_count_24h", "low"]  # who played once has shown little, and the model says so
+    assert (once["worse"], once["auc"] < 0.65) == ("yes", True)
+    assert any(line.startswith("mind: Worse for play_count_24h = low: AUC 0.5") for line in trained.said)
     with river.door("serving", river.home / "models" / "churn-casual-game") as door:
         door.pump()
         answer = json.loads(door.post({"inputs": [{"user_id": "1"}]}, "/v2/models/churn/infer").body)

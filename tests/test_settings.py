@@ -19,6 +19,11 @@ def test_a_home_is_enough() -> None:
     assert settings.archive == Path("/srv/home/data/churnstream/first_day/parquet")
     assert (settings.flush_rows, settings.flush_age) == (250_000, timedelta(seconds=10))
     assert settings.batch_wait == timedelta(milliseconds=20)
+    assert (settings.staleness, settings.cached_customers, settings.shadow_age) == (
+        timedelta(seconds=1),
+        200_000,
+        timedelta(seconds=1),
+    )
 
 
 def test_models_and_their_keys_lie_in_the_home_or_where_they_are_said_to() -> None:
@@ -68,6 +73,15 @@ def test_batching_can_be_switched_off_but_not_waited_for_backwards() -> None:
     assert read_settings({**HOME, "CHURNSTREAM_BATCH_WAIT_MS": "2.5"}).batch_wait == timedelta(microseconds=2_500)
     with pytest.raises(InvalidSetting, match="CHURNSTREAM_BATCH_WAIT_MS is -1; it must lie between"):
         read_settings({**HOME, "CHURNSTREAM_BATCH_WAIT_MS": "-1"})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("STALENESS_SECONDS", "-1"), ("STALENESS_SECONDS", "soon"), ("CACHED_CUSTOMERS", "1"), ("SHADOW_SECONDS", "-0.1")],
+)
+def test_a_cache_that_cannot_be_is_a_sentence(name: str, value: str) -> None:
+    with pytest.raises(InvalidSetting, match=f"CHURNSTREAM_{name} is '?{value}'?[;,]"):
+        read_settings({**HOME, f"CHURNSTREAM_{name}": value})
 
 
 def test_flushing_by_less_than_one_row_is_refused() -> None:

@@ -67,7 +67,10 @@ def check(case: Case = None, as_json: Json = False) -> None:
 
 
 def reset(case: Case = None, yes: Annotated[bool, typer.Option("--yes", "-y", help="do not ask")] = False) -> None:
-    """Remove the deployed functions and a case's streams, tables and archive."""
+    """Remove the deployed functions and a case's streams, tables and archive.
+
+    Models stay, and what MLRun keeps of their training: neither names a customer.
+    """
     with sentences():
         from churnstream.local.reset import look
         from churnstream.local.reset import reset as remove

@@ -1,7 +1,8 @@
 """What a worker counts for Prometheus, beside what stands in journals: requests, and the time that handlers take.
 
 A worker counts in memory, which costs a request next to nothing, and writes that down a second later, in a file of its own: any
-worker, and the supervisor, reads the files of all and answers for them together. A worker that is started again goes on from its
+worker, and the supervisor, reads the files of all and answers for them together. What the function says of itself
+(``operations.figures``) is written down with it. A worker that is started again goes on from its
 file, so that no counter falls; one that is killed loses the counts of its last second. Labels name routes, streams and statuses;
 nothing in them comes from a request.
 """
@@ -20,7 +21,9 @@ from prometheus_client import generate_latest
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 
+from churnstream.local.figures import Figures, families
 from churnstream.local.home import Home
+from churnstream.operations.figures import told
 
 SAVE_S = 1.0
 BOUNDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)  # seconds
@@ -50,21 +53,23 @@ class Times:
 
 class Counts:
     """What one worker, or several, have counted: requests by (route, status), the handler's work by what called it, and failures
-    of records by (stream, shard)."""
+    of records by (stream, shard); and what the function says of itself."""
 
     def __init__(self) -> None:
         self.requests: dict[Key, Times] = defaultdict(Times)
         self.handling: dict[Key, Times] = defaultdict(Times)
         self.failures: dict[Key, int] = defaultdict(int)
+        self.figures = Figures()
 
     def written(self) -> str:
         """As JSON, which ``add`` reads."""
         timed = [[[*key, each.counts, each.total] for key, each in some.items()] for some in (self.requests, self.handling)]
-        return json.dumps([BOUNDS, *timed, [[*key, count] for key, count in self.failures.items()]])
+        failures = [[*key, count] for key, count in self.failures.items()]
+        return json.dumps([BOUNDS, *timed, failures, self.figures.written()])
 
     def add(self, written: str) -> None:
         """What another has written; raises ValueError or TypeError for what is damaged, or has other bounds."""
-        bounds, requests, handling, failures = json.loads(written)
+        bounds, requests, handling, failures, *figures = json.loads(written)
         if tuple(bounds) != BOUNDS:
             raise ValueError("these were counted within other bounds")
         for mine, theirs in ((self.requests, requests), (self.handling, handling)):
@@ -72,6 +77,8 @@ class Counts:
                 mine[tuple(key)].add(counts, total)
         for *key, count in failures:
             self.failures[tuple(key)] += count
+        for each in figures:  # none in what an older version has written
+            self.figures.add(each)
 
 
 class Meter:
@@ -79,7 +86,7 @@ class Meter:
 
     def __init__(self, home: Home, project: str, function: str, number: int, log: logging.Logger):
         self._path = metrics_folder(home, project, function) / f"worker-{number}.json"
-        self._log = log
+        self._number, self._log = number, log
         self._counts = read([self._path])
         self._saving: asyncio.TimerHandle | None = None
         self._warned = False
@@ -105,6 +112,7 @@ class Meter:
         if self._saving is not None:
             self._saving.cancel()
             self._saving = None
+        self._counts.figures.look(told(), self._number)
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             draft = self._path.with_suffix(".draft")
@@ -145,9 +153,11 @@ def counted(functions: Iterable[Path]) -> list[Metric]:
     failures = CounterMetricFamily(
         "churnstream_record_failures", "Attempts at a stream's record that failed", labels=(*WHOSE, "stream", "shard")
     )
+    said = []
     for folder in functions:
         whose = [folder.parent.name, folder.name]
         counts = read(sorted(folder.glob("worker-*.json")))
+        said.append((whose, counts.figures))
         routes: dict[Key, Times] = defaultdict(Times)
         for (route, status), times in counts.requests.items():
             requests.add_metric([*whose, str(route), str(status)], sum(times.counts))
@@ -157,7 +167,7 @@ def counted(functions: Iterable[Path]) -> list[Metric]:
                 histogram.add_metric([*whose, *map(str, labels)], _buckets(times), times.total)
         for labels, count in counts.failures.items():
             failures.add_metric([*whose, *map(str, labels)], count)
-    return [requests, took, handling, failures]
+    return [requests, took, handling, failures, *families(said, WHOSE)]
 
 
 def _buckets(times: Times) -> list[tuple[str, float]]:

@@ -1,61 +1,44 @@
-"""What a function's HTTP door takes and answers, as an OpenAPI document; the bodies of events come from the case."""
+"""What a function's HTTP door takes and answers, as an OpenAPI document.
 
-from collections.abc import Mapping
+What is behind the door describes itself: ``stages.describing`` and ``serving.describing`` each return the paths of theirs and the
+schemas that these name. Here stands what the platform adds to every function: tokens, limits, and routes of its own.
+"""
+
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from typing import Any
 
-from churnstream.codecs import JSON, NDJSON
-from churnstream.codecs.judge import ID_LENGTH, KEY_LENGTH, TEXT_LENGTH, bounds
+from churnstream.codecs import JSON
 from churnstream.local.limits import BODY_S, BODY_WAIT_S, HEAD_BYTES, HEAD_COUNT, HEAD_S, Limits
 from churnstream.local.routes import DRAIN, LIVE, LONGEST_DRAIN_S, METRICS, OPENAPI, READY, STATUS
 from churnstream.local.scopes import Scope, scope_of
 from churnstream.local.specification import Specification
+from churnstream.serving.describing import describe as serving
 from churnstream.settings import DEFAULT_CASE
-from churnstream.stages.intake import MOST_EVENTS
-from churnstream.stages.requests import LONGEST
+from churnstream.stages.describing import describe as intake
 from churnstream.usecases import load
-from churnstream.usecases.case import EVENT_ID, EVENT_TIME, EVENT_TYPE, KEY, EventType, Field, Kind, UseCase, spell
+from churnstream.usecases.case import UseCase
 
 Schema = dict[str, Any]
+Part = tuple[dict[str, dict[str, Any]], dict[str, Schema]]
 
 TEXT = "text/plain"
-KINDS: Mapping[Kind, Schema] = {
-    Kind.TEXT: {"type": "string", "maxLength": TEXT_LENGTH},
-    Kind.DATE: {"type": "string", "format": "date"},
-    Kind.NUMBER: {"type": "number"},
-    Kind.WHOLE: {"type": "integer"},
+METHODS = ("get", "post", "put")
+DESCRIBED: Mapping[str, Callable[[UseCase, Specification], Part]] = {
+    "incoming-event-handler": lambda case, _: intake(case),
+    "serving": lambda case, specification: serving(case, _models(specification)),
 }
-COUNT: Schema = {"type": "integer", "minimum": 0}
-RECEIPT: Schema = {
-    "type": "object",
-    "required": ["accepted", "refused", "duplicates"],
-    "properties": {
-        "accepted": COUNT,
-        "refused": COUNT,
-        "duplicates": COUNT,
-        "errors": {
-            "type": "array",
-            "items": {
-                "type": "object",
-                "required": ["position", "error"],
-                "properties": {"position": COUNT, "error": {"type": "string"}},
-            },
-        },
-    },
-}
-ERROR: Schema = {"type": "object", "required": ["error"], "properties": {"error": {"type": "string"}}}
 
 
 def document(specification: Specification, limits: Limits) -> dict[str, Any]:
-    """The document of a deployed function. Only ``incoming-event-handler`` is described in full."""
+    """The document of a deployed function. Those in DESCRIBED are described in full."""
     name = specification.function["metadata"]["name"]
     own, schemas = _own(name, specification)
     scope = scope_of(name)
-    paths = {path: {method: _guarded(each, scope) for method, each in item.items()} for path, item in own.items()}
     return {
         "openapi": "3.1.0",
         "info": {"title": specification.name, "version": version("churnstream"), "description": _limits(limits)},
-        "paths": paths | _ours(),
+        "paths": {path: _behind_the_door(item, scope) for path, item in own.items()} | _ours(),
         "components": {"schemas": schemas, "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}}},
     }
 
@@ -69,97 +52,34 @@ def _limits(limits: Limits) -> str:
     )
 
 
-def _own(name: str, specification: Specification) -> tuple[dict[str, dict[str, Any]], dict[str, Schema]]:
-    if name == "incoming-event-handler":
-        case = load(specification.environment.get("CHURNSTREAM_CASE") or DEFAULT_CASE)
-        return {"/": {"post": _intake(case), "put": _intake(case)}}, {
-            "event": _any_event(case),
-            "receipt": RECEIPT,
-            "error": ERROR,
-        }
-    if name == "serving":
-        anything = {"description": "as the Open Inference Protocol has it", "content": {JSON: {}}}
-        told = {"200": anything, "400": _said("what is wrong with the request"), "404": _said("nobody knows this customer")}
-        asked = {"required": True, "content": {JSON: {"schema": {"type": "object", "required": ["inputs"]}}}}
-        infer = {"summary": "Probabilities of customers' leaving", "requestBody": asked, "responses": told}
-        return {"/v2/models/churn/infer": {"post": infer}}, {}
+def _own(name: str, specification: Specification) -> Part:
+    describe = DESCRIBED.get(name)
+    if describe is not None:
+        return describe(load(specification.environment.get("CHURNSTREAM_CASE") or DEFAULT_CASE), specification)
     whatever = {"summary": "Calls the function", "responses": {"default": {"description": "what the function answers"}}}
     return {"/": {"post": whatever}}, {}
 
 
-def _intake(case: UseCase) -> dict[str, Any]:
-    event: Schema = {"$ref": "#/components/schemas/event"}
-    several = {"type": "array", "minItems": 1, "maxItems": MOST_EVENTS, "items": event}
-    error = {"application/json": {"schema": {"$ref": "#/components/schemas/error"}}}
-    both = error | {TEXT: {}}
-    key = {
-        "name": "Idempotency-Key",
-        "in": "header",
-        "description": "A string of the client's, in quotes, new for every request: a UUID. The same request under the same key,"
-        f" less than {spell(case.horizon)} later, gets the same answer, and everything in it counts as a duplicate.",
-        "schema": {"type": "string", "pattern": f'^"[!#-[\\]-~]{{1,{LONGEST}}}"$'},
-    }
-    return {
-        "summary": f"Takes events of {case.title}: one, an array, or one a line",
-        "description": "Every event is taken by itself: one that is not as it should be is refused, kept with a sentence among"
-        f" the dead letters; the others are accepted. An event_id that its customer had less than"
-        f" {spell(case.horizon)} before is a duplicate. At most {MOST_EVENTS} events a request.",
-        "parameters": [key],
-        "requestBody": {
-            "required": True,
-            "content": {
-                JSON: {"schema": {"anyOf": [event, several]}, "example": dict(case.example)},
-                NDJSON: {"schema": {"type": "string", "description": "one event a line"}},
-            },
-        },
-        "responses": {
-            "202": {
-                "description": "read, and durable; what became of the events, and the first sentences about the refused",
-                "content": {JSON: {"schema": {"$ref": "#/components/schemas/receipt"}}},
-            },
-            "400": {"description": "nothing in the body could be read, or the Idempotency-Key is none", "content": error},
-            "408": _said("the body did not arrive in time"),
-            "413": {"description": "too many bytes, or events", "content": both},
-            "422": {"description": "another body came under this Idempotency-Key before", "content": error},
-            "503": {
-                "description": "not everything could be written, or the worker has its hands full: send it again",
-                "headers": {"Retry-After": {"description": "in so many seconds", "schema": {"type": "string"}}},
-                "content": both,
-            },
-        },
-    }
-
-
-def _any_event(case: UseCase) -> Schema:
-    return {"oneOf": [_event(each) for each in case.events]}
-
-
-def _event(event: EventType) -> Schema:
-    properties: dict[str, Schema] = {
-        KEY: {"type": "string", "minLength": 1, "maxLength": KEY_LENGTH},
-        EVENT_TYPE: {"const": event.name},
-        EVENT_TIME: {"type": "string", "format": "date-time"},
-    }
-    properties[EVENT_ID] = {"type": ["string", "null"], "minLength": 1, "maxLength": ID_LENGTH}
-    properties |= {each.name: _field(each) for each in event.fields}
-    needed = [KEY, EVENT_TYPE, EVENT_TIME, *(each.name for each in event.fields if each.required)]
-    return {"title": event.name, "type": "object", "required": needed, "properties": properties}
-
-
-def _field(field: Field) -> Schema:
-    told = dict(KINDS[field.kind])
-    if field.name == EVENT_ID:
-        told |= {"minLength": 1, "maxLength": ID_LENGTH}
-    if field.kind in (Kind.NUMBER, Kind.WHOLE):
-        least, most = bounds(field)
-        told |= {name: limit for name, limit in (("minimum", least), ("maximum", most)) if limit is not None}
-    if not field.required:
-        told["type"] = [told["type"], "null"]
-    return told | ({"description": field.unit} if field.unit else {})
+def _models(specification: Specification) -> list[str]:
+    """What the router of a serving function calls its models."""
+    graph = specification.function["spec"].get("graph") or {}
+    return list(graph.get("routes") or ())
 
 
 def _said(what: str) -> dict[str, Any]:
     return {"description": what, "content": {TEXT: {"schema": {"type": "string"}}}}
+
+
+def _behind_the_door(item: Mapping[str, Any], scope: Scope) -> dict[str, Any]:
+    """A path of the function's own: what may be answered before the function is asked comes to what it answers itself."""
+    busy = {"503": _said("the worker has its hands full: send it again, in as many seconds as Retry-After says")}
+    arrives = {"408": _said("the body did not arrive in time"), "413": _said("too many bytes")}
+    told = dict(item)
+    for method in METHODS:
+        if operation := item.get(method):
+            refusals = busy | (arrives if "requestBody" in operation else {})
+            told[method] = _guarded(operation | {"responses": refusals | operation["responses"]}, scope)
+    return told
 
 
 def _guarded(operation: dict[str, Any], scope: Scope) -> dict[str, Any]:

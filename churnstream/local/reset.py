@@ -63,7 +63,10 @@ def look(home: Home, settings: Settings) -> Found:
 
 
 def reset(home: Home, settings: Settings) -> Found:
-    """Delete what ``look`` finds and return it; models, runs and artifacts in MLRun's registry stay. Raises as ``look`` does."""
+    """Delete what ``look`` finds and return it; models, runs and artifacts in MLRun's registry stay.
+
+    Training keeps no customer's id in those. Raises as ``look`` does.
+    """
     found, client = look(home, settings), SupervisorClient(home)
     for name in found.functions:
         client.delete(settings.project, name)

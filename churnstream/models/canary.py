@@ -12,11 +12,10 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from churnstream.codecs import schema
 from churnstream.errors import LeakFound
 from churnstream.features.reference import Observed, feature_vector
 from churnstream.models.dataset import TrainingSet, cut_at, features_at, on_time
-from churnstream.stages.enrich import enrich
+from churnstream.models.joins import enriched
 from churnstream.tables.base import TableReader
 from churnstream.usecases.case import EVENT_TIME, EVENT_TYPE, KEY, UseCase
 
@@ -57,8 +56,8 @@ def _compare(told: pd.DataFrame, known: pd.DataFrame, rows: pd.DataFrame) -> Non
             row, was, should = rows.iloc[place], told[name].iloc[place], known[name].iloc[place]
             raise LeakFound(
                 str(name),
-                f"for {row[KEY]} it is {was:.6g}, and {should:.6g} when it is computed from what had happened by the decision"
-                f" ({row['at']:%Y-%m-%d %H:%M:%S}); {int(differs.sum())} of {len(rows)} rows differ",
+                f"for the customer who was judged at {row['at'].isoformat()} it is {was:.6g}, and {should:.6g} when it is"
+                f" computed from what had happened by then; {int(differs.sum())} of {len(rows)} rows differ",
             )
 
 
@@ -67,12 +66,11 @@ def _close(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.b
 
 
 def _by_reference(archive: pa.Table, rows: pd.DataFrame, case: UseCase, lookup: TableReader | None) -> pd.DataFrame:
-    columns = schema(case)
     histories: dict[str, list[Observed]] = {}
     numbers = {name for each in case.features.features if (name := getattr(each, "field", None))}
     numbers |= {each.of.field for each in case.features.features if hasattr(each, "of") and each.of.field}
-    for batch in archive.select(columns.names).cast(columns).combine_chunks().to_batches():
-        for event in enrich(batch, case, lookup)[0].to_pylist():
+    for batch in enriched(archive, case, lookup):
+        for event in batch.to_pylist():
             values = {name: float(event[name]) for name in numbers if event.get(name) is not None}
             histories.setdefault(event[KEY], []).append(Observed(event[EVENT_TYPE], event[EVENT_TIME], values))
     vectors = [feature_vector(case.features, histories.get(key, []), at) for key, at in zip(rows[KEY], rows["at"], strict=True)]

@@ -15,14 +15,13 @@ from numpy.typing import NDArray
 from churnstream.codecs import schema
 from churnstream.errors import NotEnoughData
 from churnstream.graph.engine import WindowEngine
+from churnstream.models.joins import enriched
 from churnstream.models.labels import labels
 from churnstream.models.slices import groups
 from churnstream.models.watermark import watermark
-from churnstream.stages.enrich import enrich
 from churnstream.tables.base import TableReader
 from churnstream.usecases.case import EVENT_TIME, EVENT_TYPE, KEY, UseCase
 
-BATCH_ROWS = 65_536
 ORIGIN = ["origin_shard", "origin_offset", "origin_row"]
 
 
@@ -82,7 +81,8 @@ def build_training_set(
 
     What happened from a decision on is not in its features. A label is known when its time has passed at the end of the archive,
     which is the newest instant that enough customers have reached (see ``watermark``). Late events are left out as the stream
-    leaves them out. Raises NotEnoughData when no label is known.
+    leaves them out. What was looked up for an event is what enrich-stream joined to it, where ``archive`` says so (see
+    ``with_joins``), else what ``lookup`` says today. Raises NotEnoughData when no label is known.
     """
     archive = on_time(archive, case.features.lateness)
     events = archive.select([KEY, EVENT_TYPE, EVENT_TIME]).to_pandas()
@@ -110,7 +110,7 @@ def build_training_set(
         at=rows["at"],
         known=rows["known"],
         silence=_silence(events, rows),
-        slices=groups(archive, rows[KEY], table, case),
+        slices=groups(archive, rows, table, case),
         unmatured=int((defined & ~matured).sum()),
         until=until.to_pydatetime(),
         digest=data_digest(rows, table),
@@ -130,9 +130,8 @@ def features_at(archive: pa.Table, rows: pd.DataFrame, case: UseCase, lookup: Ta
     for part in _once_each(rows):
         cut = cut_at(archive, part)
         engine = WindowEngine(case)
-        columns = schema(case)
-        for batch in cut.select(columns.names).cast(columns).combine_chunks().to_batches(BATCH_ROWS):
-            engine.apply(enrich(batch, case, lookup)[0])
+        for batch in enriched(cut, case, lookup):
+            engine.apply(batch)
         for row, key, at in zip(part.index, part[KEY], part["at"], strict=True):
             vector = engine.vector(key, at.to_pydatetime())
             if vector is not None:

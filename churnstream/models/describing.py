@@ -12,10 +12,11 @@ from churnstream.errors import InvalidSetting
 from churnstream.models.dataset import TrainingSet
 from churnstream.models.manifest import DTYPE, MANIFEST_VERSION, Manifest, digest
 from churnstream.models.training import Trained, threshold_for
-from churnstream.usecases.case import KEY, UseCase
+from churnstream.usecases.case import UseCase
 
 THRESHOLD = 0.5
 SLICE = "slice:"
+CUSTOMER = "customer"
 VERSION_DIGITS = 12
 
 
@@ -58,9 +59,14 @@ def describe(case: UseCase, data: TrainingSet, trained: Trained, seed: int, flag
 
 
 def holdout_rows(data: TrainingSet, trained: Trained) -> pd.DataFrame:
-    """The rows of the hold-out: user_id, anchor, at, label, a column for each slice (``slice:country``) and the features."""
+    """The rows of the hold-out: customer, anchor, at, label, a column for each slice (``slice:country``) and the features.
+
+    ``customer`` numbers the customers from 0 in the order of these rows. It says which rows are one person's and no more: these
+    rows outlive the archive, and what is kept beyond it names nobody.
+    """
     rows = trained.parts.holdout
-    told = pd.DataFrame({KEY: data.keys, "anchor": data.anchor, "at": data.at, "label": data.label}).iloc[rows]
+    told = pd.DataFrame({"anchor": data.anchor, "at": data.at, "label": data.label}).iloc[rows]
+    told.insert(0, CUSTOMER, pd.factorize(data.keys.iloc[rows])[0])
     slices = data.slices.iloc[rows].rename(columns=lambda name: f"{SLICE}{name}")
     return pd.concat([told, slices, data.features.iloc[rows]], axis=1).reset_index(drop=True)
 

@@ -15,12 +15,13 @@ import pandas as pd
 from churnstream.errors import InvalidModel, InvalidSetting, NotPromoted, UnknownModel
 from churnstream.features.definitions import FeatureTable
 from churnstream.models.artifact import Artifact, load_artifact
-from churnstream.models.describing import SLICE, holdout_digest
+from churnstream.models.describing import CUSTOMER, SLICE, holdout_digest
 from churnstream.models.keys import Keys
 from churnstream.models.registry import Registry, Step
 from churnstream.models.resampling import auc, difference_interval
 from churnstream.models.slices import LEAST_A_CLASS
 from churnstream.models.training import predict
+from churnstream.models.withdrawals import Withdrawals
 from churnstream.usecases.case import KEY
 
 SEED = 0
@@ -57,6 +58,10 @@ def compare(registry: Registry, challenger: str, features: FeatureTable, keys: K
     """Judge a version against the champion; raises what loading a model raises, and UnknownModel."""
     champion = registry.champion()
     new = load_artifact(registry.artifact(challenger), features, keys)
+    sent_away = Withdrawals(registry.folder).all().get(challenger)
+    if sent_away is not None:
+        why = f"it was withdrawn as a candidate: {sent_away.reason}; `churnstream models readmit {challenger}` lets it back in"
+        return Verdict(challenger, champion.version if champion else "", 0, 0.0, 0.0, 0.0, (), why)
     if champion is None:
         return Verdict(challenger, "", 0, 0.0, 0.0, 0.0, (), "")
     if champion.version == challenger:
@@ -65,11 +70,18 @@ def compare(registry: Registry, challenger: str, features: FeatureTable, keys: K
         old = load_artifact(champion.folder, features, keys)
     except InvalidModel as cause:
         return Verdict(challenger, champion.version, 0, 0.0, 0.0, 0.0, (), f"the champion cannot be judged: {cause}")
-    return judge(new, old, _unseen(registry.holdout(challenger), new, old))
+    try:
+        rows = registry.holdout(challenger)
+    except UnknownModel as cause:
+        return Verdict(challenger, champion.version, 0, 0.0, 0.0, 0.0, (), f"it cannot be judged: {cause}")
+    return judge(new, old, _unseen(rows, new, old))
 
 
 def judge(challenger: Artifact, champion: Artifact, rows: pd.DataFrame) -> Verdict:
-    """Judge two models on the same rows: the challenger's features, ``label``, ``user_id`` and slices."""
+    """Judge two models on the same rows: the challenger's features, ``label``, ``customer`` and slices.
+
+    Rows that were kept by older versions name the customer by ``user_id`` instead.
+    """
     names = (challenger.manifest.version, champion.manifest.version)
     label = rows["label"].to_numpy(np.int8)
     if np.bincount(label, minlength=2).min() < LEAST_A_CLASS:
@@ -77,7 +89,7 @@ def judge(challenger: Artifact, champion: Artifact, rows: pd.DataFrame) -> Verdi
         return Verdict(*names, len(rows), 0.0, 0.0, 0.0, (), why)
     matrix = rows[list(challenger.manifest.features)].to_numpy(float)
     new, old = predict(challenger.booster, matrix), predict(champion.booster, matrix)
-    customers = pd.factorize(rows[KEY])[0]
+    customers = pd.factorize(rows[CUSTOMER if CUSTOMER in rows else KEY])[0]
     better = auc(label, new) - auc(label, old)
     low, high = difference_interval(label, new, old, SEED, customers)
     worse = []
@@ -101,14 +113,15 @@ def promote(
 ) -> tuple[Verdict, Step]:
     """Make ``challenger`` the champion if it may be; ``force`` is a reason to do it all the same, and is kept in the history.
 
-    Raises NotPromoted, InvalidSetting for an empty reason, and what loading the challenger raises: force does not load a model
-    that was tampered with.
+    Raises NotPromoted, InvalidSetting for an empty reason, StorageFailed, and what loading the challenger raises: force does not
+    load a model that was tampered with.
     """
     if force is not None and not force.strip():
         raise InvalidSetting("a promotion by force needs a reason, which is kept: --force --reason 'the champion is out of date'")
     verdict = compare(registry, challenger, features, keys)
     if verdict.refusal and force is None:
-        raise NotPromoted(f"{challenger} does not replace {verdict.champion}: {verdict.refusal}")
+        whom = f"replace {verdict.champion}" if verdict.champion else "become champion"
+        raise NotPromoted(f"{challenger} does not {whom}: {verdict.refusal}")
     if verdict.champion == challenger:
         raise NotPromoted(f"{challenger} is the champion already")
     reason = force.strip() if force else verdict.sentence()

@@ -2,8 +2,10 @@
 
     versions/<version>/artifact/       a signed model, as ``artifact.load_artifact`` reads it
     versions/<version>/holdout.parquet the rows that it was judged on: features, label, slices
+    versions/<version>/mlflow/         what an MLflow server is told of it, where one was named (``dossier``)
     champion.json                      which version is served; replaced as a whole, by a rename
     history.jsonl                      a line for each promotion and rollback: who, when, why
+    withdrawn/, candidates.jsonl       candidates that were sent away from customers (``withdrawals``)
 
 ``Registry(folder).champion()`` is the version that serving has to load, and costs one small read: whoever serves asks it again
 and again, and switches when ``version`` differs. ``wiring.open_registry(settings)`` opens that of a project and case.
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 CHAMPION_FILE, HISTORY_FILE = "champion.json", "history.jsonl"
-ARTIFACT, HOLDOUT_FILE = "artifact", "holdout.parquet"
+ARTIFACT, HOLDOUT_FILE, DOSSIER = "artifact", "holdout.parquet", "mlflow"
 _VERSION = re.compile(r"[0-9a-f]{6,64}")
 
 
@@ -65,7 +67,8 @@ class Registry:
     def add(self, artifact: Path, holdout: "pd.DataFrame") -> str:
         """Take a copy of a signed model and of the rows that it was judged on; returns its version. Adding twice changes nothing.
 
-        ``holdout`` has the model's features, ``label``, ``user_id``, ``at``, and a column ``slice:<name>`` for each slice.
+        ``holdout`` has the model's features, ``label``, ``customer`` (a number), ``anchor``, ``at``, and a column
+        ``slice:<name>`` for each slice: no name and no id, because a registry outlives the events.
         """
         version = self._checked(read_manifest(artifact / MANIFEST_FILE).version)
         target = self.folder / "versions" / version
@@ -92,10 +95,17 @@ class Registry:
         return self._version(version) / ARTIFACT
 
     def holdout(self, version: str) -> "pd.DataFrame":
-        """The rows that a version was judged on; raises UnknownModel when there are none."""
+        """The rows that a version was judged on; raises UnknownModel when there are none, or they were removed."""
         import pandas as pd  # who only asks for the champion does without
 
-        return pd.read_parquet(self._version(version) / HOLDOUT_FILE)
+        path = self._version(version) / HOLDOUT_FILE
+        if not path.is_file():
+            raise UnknownModel(f"the rows that {version} was judged on are not kept any more; train it again")
+        return pd.read_parquet(path)
+
+    def dossier(self, version: str) -> Path:
+        """The folder of what a tracking server is told of a version; need not exist. Raises UnknownModel for no version."""
+        return self._version(version) / DOSSIER
 
     def resolve(self, start: str) -> str:
         """The version that begins with ``start``; raises UnknownModel when none does, or several do."""

@@ -1,4 +1,4 @@
-"""Groups of customers by which a model is judged apart: what the case declares, numbers in three bands."""
+"""Groups of customers by which a model is judged apart: what the case declares, as it was known at the decision."""
 
 import numpy as np
 import pandas as pd
@@ -6,19 +6,34 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from churnstream.models.resampling import auc, auc_interval
-from churnstream.usecases.case import KEY, UseCase
+from churnstream.usecases.case import EVENT_TIME, KEY, UseCase
 
 BANDS = ("low", "middle", "high")
 UNKNOWN = "unknown"
 LEAST_A_CLASS = 20  # below it a group is shown, and nothing is concluded from it
 
 
-def groups(archive: pa.Table, keys: pd.Series, features: pd.DataFrame, case: UseCase) -> pd.DataFrame:
-    """A column for each slice of the case, as text: (n, slices). A slice is a field that an event states, or a feature."""
-    fields = [name for name in case.slices if name not in features.columns]
-    facts = archive.select([KEY, *fields]).to_pandas().groupby(KEY, sort=False).first() if fields else pd.DataFrame()
-    found = {name: facts[name].reindex(keys).to_numpy() if name in fields else features[name].to_numpy() for name in case.slices}
-    return pd.DataFrame({name: _in_words(pd.Series(values)) for name, values in found.items()}, index=range(len(keys)))
+def groups(archive: pa.Table, rows: pd.DataFrame, features: pd.DataFrame, case: UseCase) -> pd.DataFrame:
+    """A column for each slice of the case, as text: (n, slices), for ``rows`` (user_id, anchor, at) with their ``features``.
+
+    Of a field the group is what the customer's oldest event that states it says, unknown when there was none before the decision.
+    """
+    found: dict[str, pd.Series] = {}
+    for name in case.slices:
+        if name in features.columns:
+            found[name] = _in_words(pd.Series(features[name].to_numpy()))
+        elif name in archive.column_names:
+            found[name] = _in_words(_stated(archive, rows, name))
+        else:
+            found[name] = pd.Series(rows["anchor"].dt.day_name().to_numpy())
+    return pd.DataFrame(found, index=range(len(rows)))
+
+
+def _stated(archive: pa.Table, rows: pd.DataFrame, name: str) -> pd.Series:
+    facts = archive.select([KEY, EVENT_TIME, name]).to_pandas().dropna(subset=[name])
+    facts = facts.sort_values(EVENT_TIME, kind="stable").drop_duplicates(KEY).set_index(KEY).reindex(rows[KEY].to_numpy())
+    known = facts[EVENT_TIME].array < rows["at"].array
+    return pd.Series(facts[name].to_numpy()).where(known)
 
 
 def _in_words(values: pd.Series) -> pd.Series:

@@ -21,7 +21,7 @@ from churnstream.tables.base import TableReader
 from churnstream.usecases.case import UseCase
 
 STALENESS = timedelta(seconds=1)
-MOST_CUSTOMERS = 200_000
+MOST_CUSTOMERS = 200_000  # these two where the settings say nothing else
 
 
 class _Held:
@@ -40,6 +40,8 @@ class _Held:
 class Customers:
     """``customers(user_id)`` is what is known of a customer now. ``most`` are held at once; not for several threads.
 
+    ``looks`` counts how often the table was looked at; other answers came out of memory alone.
+
     Two generations: who is asked for moves into the young one; when that holds half of ``most``, the old one goes.
     """
 
@@ -53,7 +55,8 @@ class Customers:
     ):
         self._plan, self._table, self._clock = compile_plan(case), table, clock
         self._still = stands_still(case.features)
-        self.staleness, self._half = staleness, max(1, most // 2)
+        self.staleness, self.most, self._half = staleness, most, max(1, most // 2)
+        self.looks = 0
         self._old: dict[str, _Held] = {}
         self._begin()
 
@@ -93,6 +96,7 @@ class Customers:
                 held.version, held.stale_at = None, held.looked_at
 
     def _look(self, user_id: str, now: datetime) -> _Held:
+        self.looks += 1
         version = self._table.version(user_id)
         held = self._young.get(user_id)
         before = held or self._old.get(user_id)

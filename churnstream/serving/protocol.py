@@ -23,7 +23,10 @@ JSON, BINARY = "application/json", "application/octet-stream"
 HEAD_LENGTH = "Inference-Header-Content-Length"
 INFER, READY, METADATA, ROLLOUT = "infer", "ready", "", "rollout"
 OPERATIONS = {INFER: INFER, "predict": INFER, "explain": INFER, READY: READY, METADATA: METADATA, ROLLOUT: ROLLOUT}
-YES = frozenset({"true", "1", "yes", ""})
+DIGITS = 18  # of a number of bytes
+READS, WRITES = ("GET", "HEAD"), ("POST", "PUT")
+EXPLAIN = "explain"
+YES, NO = frozenset({"true", "1", "yes", ""}), frozenset({"false", "0", "no"})
 
 _decode = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
@@ -40,7 +43,7 @@ class Reply:
 
     def encoded(self) -> bytes:
         """The bytes to send."""
-        return self.body if isinstance(self.body, bytes) else _encode(self.body)
+        return self.body if isinstance(self.body, bytes) else _spelt(self.body)
 
 
 class NoSuchRoute(ChurnstreamError):
@@ -98,10 +101,11 @@ class Service:
         """One request. ``body`` is bytes, or what a platform has made of JSON already."""
         try:
             where = route(path)
-            posts = where.operation == INFER or (where.operation == "root" and method == "POST")
-            if posts != (method == "POST") and not (posts and method == "PUT"):
-                allowed = "POST" if posts else "GET"
-                return Reply(405, {"error": f"{path} is for {allowed} only"}, headers={"Allow": allowed})
+            posts = where.operation == INFER or (where.operation == "root" and method in WRITES)
+            allowed = WRITES if posts else READS
+            if method not in allowed:
+                told = allowed if where.operation != "root" else READS + WRITES
+                return Reply(405, {"error": f"{path} is for {told[0]} only"}, headers={"Allow": ", ".join(told)})
             if not posts:
                 return self._ask(where)
             return self._infer(where, query or {}, headers or {}, body)
@@ -109,6 +113,10 @@ class Service:
             return Reply(404, {"error": str(cause)})
         except BadRequest as cause:
             return Reply(400, {"error": str(cause)})
+        except UnicodeEncodeError:
+            return Reply(400, {"error": "a text in the request is no Unicode: it has half of a surrogate pair"})
+        except RecursionError:
+            return Reply(400, {"error": "lists in the request stand too deep in one another"})
 
     def _model(self, name: str) -> ServedModel:
         found = self._models.get(name) if name else next(iter(self._models.values()), None)
@@ -138,10 +146,19 @@ class Service:
         length = headers.get(HEAD_LENGTH) if headers else None
         if isinstance(body, bytes | bytearray | str):
             body = _read(body, length)
-        explains = where.explains or (bool(query) and query.get("explain", "false").lower() in YES)
+        elif length is not None:
+            _size(length)
+        explains = (bool(query) and _explains(query)) or where.explains
         told = model.infer(body, where.version, explains)
         wanted = _in_bytes(body)
         return _with_bytes(told, wanted) if wanted is not None else Reply(200, told)
+
+
+def _explains(query: Mapping[str, str]) -> bool:
+    given = query.get(EXPLAIN, "false").lower()
+    if given not in YES | NO:
+        raise BadRequest(f"{EXPLAIN} is {given[:20]!r} in the address; it is true or false")
+    return given in YES
 
 
 def _read(body: Any, length: Any) -> Any:
@@ -149,11 +166,19 @@ def _read(body: Any, length: Any) -> Any:
     raw = body.encode() if isinstance(body, str) else bytes(body)
     if length is None:
         return _json(raw)
-    if not str(length).isdecimal() or int(length) > len(raw):
-        raise BadRequest(f"{HEAD_LENGTH} is {str(length)[:20]}, and the body has {len(raw)} bytes")
-    read = _json(raw[: int(length)])
-    take_bytes(read.get("inputs") if isinstance(read, dict) else None, raw[int(length) :])
+    size = _size(length)
+    if size > len(raw):
+        raise BadRequest(f"{HEAD_LENGTH} is {size}, and the body has {len(raw)} bytes")
+    read = _json(raw[:size])
+    take_bytes(read.get("inputs") if isinstance(read, dict) else None, raw[size:])
     return read
+
+
+def _size(length: Any) -> int:
+    text = str(length)
+    if not (text.isascii() and text.isdecimal()) or len(text) > DIGITS:
+        raise BadRequest(f"{HEAD_LENGTH} is {text[:20]!r}; it says how many bytes of the body are JSON")
+    return int(text)
 
 
 def _json(raw: bytes) -> Any:
@@ -185,5 +210,12 @@ def _with_bytes(told: dict[str, Any], wanted: set[str]) -> Reply:
             each["parameters"] = {"binary_data_size": len(parts[-1])}
     if not parts:
         return Reply(200, told)
-    head = _encode(told)
+    head = _spelt(told)
     return Reply(200, head + b"".join(parts), BINARY, {HEAD_LENGTH: str(len(head))})
+
+
+def _spelt(body: Any) -> bytes:
+    try:
+        return _encode(body)
+    except UnicodeEncodeError:  # half of a surrogate pair, which JSON can write and UTF-8 cannot
+        return json.dumps(msgspec.to_builtins(body)).encode()

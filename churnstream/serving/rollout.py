@@ -2,13 +2,13 @@
 
 A *canary* and a *variant* (of an A/B test) answer a share of the customers, always the same ones; a *shadow* scores everyone and
 answers nobody. What a candidate does is compared with the champion request by request; one that fails more often, or takes
-longer, is rolled back at once, and whoever it failed is answered by the champion.
+longer, is rolled back at once, and whoever it failed is answered by the champion. ``withdrawn`` makes that hold everywhere.
 """
 
 import logging
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from math import isfinite
 from typing import Any
@@ -18,99 +18,30 @@ from numpy.typing import NDArray
 
 from churnstream.errors import InvalidSetting
 from churnstream.records import shard_of
+from churnstream.serving.arms import CANARY, ROLES, SHADOW, Arm, Scored, Shadowed
 from churnstream.serving.scoring import Scorer
-from churnstream.serving.sequential import Bet, Interval
 
-CHAMPION, CANARY, VARIANT, SHADOW = "champion", "canary", "variant", "shadow"
-ROLES = (CANARY, VARIANT, SHADOW)
-ALPHA = 0.05
-SLOWER = 1.5  # times the champion's time, in more than half of the pairs
 FINE = 1_000_000
 Rows = Sequence[Sequence[float]]
 log = logging.getLogger("rollout")
 
 
-class Watch:
-    """Compares a candidate with the champion, pair by pair; ``alarm()`` is a sentence once it is worse, with two tests that
-    together are wrong with a probability of ``alpha`` at most, however often one asks."""
-
-    def __init__(self, alpha: float = ALPHA):
-        self._limit = 2 / alpha
-        self.failing, self.slow = Bet(), Bet()
-
-    def see(self, failed: bool, seconds: float, champion_failed: bool, champion_seconds: float) -> None:
-        """A request of the candidate's beside one of the champion's; ``seconds`` are those of a row."""
-        self.failing.see(float(failed) - float(champion_failed))
-        if not failed:
-            self.slow.see(1.0 if seconds > SLOWER * champion_seconds else -1.0)
-
-    def alarm(self) -> str:
-        """Why the candidate has to go; nothing while there is no reason."""
-        if self.failing.best >= self._limit:
-            return f"it fails more often than the champion (p = {self.failing.p_value:.1g} after {self.failing.seen} requests)"
-        if self.slow.best >= self._limit:
-            told = f"p = {self.slow.p_value:.1g} after {self.slow.seen} requests"
-            return f"it takes more than {SLOWER} times as long as the champion, more often than not ({told})"
-        return ""
-
-
-class Arm:
-    """One model at work in a ``role``, answering ``share`` of the customers. ``stopped`` says why it no longer does."""
-
-    def __init__(self, scorer: Scorer, role: str = CHAMPION, share: float = 0.0):
-        self.scorer, self.role, self.share = scorer, role, share
-        self.rows = self.failures = self.disagreements = 0
-        self.stopped = ""
-        self.watch, self.difference = Watch(), Interval()
-
-    @property
-    def version(self) -> str:
-        """Its model's."""
-        return self.scorer.manifest.version
-
-    def decides(self, probability: float) -> bool:
-        """Whether so probable means leaving."""
-        return probability >= self.scorer.manifest.threshold
-
-    def report(self) -> dict[str, Any]:
-        """What it did so far."""
-        told: dict[str, Any] = {"version": self.version, "role": self.role, "share": self.share, "rows": self.rows}
-        told["failures"] = self.failures
-        if self.role == SHADOW:
-            told |= {"disagreements": self.disagreements, "mean_difference_between": list(self.difference.bounds)}
-        elif self.role != CHAMPION:
-            told |= {"p_fails_more": self.watch.failing.p_value, "p_slower": self.watch.slow.p_value}
-        return told | ({"rolled_back": self.stopped} if self.stopped else {})
-
-
-@dataclass(frozen=True, slots=True)
-class Shadowed:
-    """What a shadow said: of row ``place``, ``probability``."""
-
-    place: int
-    arm: Arm
-    probability: float
-
-
-@dataclass(slots=True)  # not frozen, which would cost every request a microsecond
-class Scored:
-    """(n,) ``probabilities``, and by whom; ``arms`` None: all by the champion."""
-
-    probabilities: list[float]
-    champion: Arm
-    arms: Sequence[Arm] | None = None
-    shadowed: Sequence[Shadowed] = ()
-
-    def arm(self, place: int) -> Arm:
-        """Who answered row ``place``."""
-        return self.champion if self.arms is None else self.arms[place]
-
-
 class Rollout:
-    """A champion and its candidates. Raises InvalidSetting when the shares of those who answer leave nothing to the champion."""
+    """A champion and its candidates; ``tell`` is called when one of them is rolled back.
 
-    def __init__(self, champion: Scorer, candidates: Sequence[Arm] = (), clock: Callable[[], float] = time.perf_counter):
-        self.champion, self.candidates, self._clock = Arm(champion), tuple(candidates), clock
+    Rows are scored by one thread; another may withdraw and readmit candidates meanwhile. Raises InvalidSetting when the shares of
+    those who answer leave nothing to the champion.
+    """
+
+    def __init__(
+        self,
+        champion: Scorer,
+        candidates: Sequence[Arm] = (),
+        clock: Callable[[], float] = time.perf_counter,
+        tell: Callable[[], None] = lambda: None,
+    ):
+        self.champion, self.candidates, self._clock, self._tell = Arm(champion), tuple(candidates), clock, tell
+        self._choosing = threading.Lock()
         for each in candidates:
             if each.role not in ROLES or not 0 <= each.share < 1:
                 raise InvalidSetting(f"a candidate is {each.role!r} with a share of {each.share}; roles are {', '.join(ROLES)}")
@@ -119,12 +50,12 @@ class Rollout:
             raise InvalidSetting(f"the candidates answer {given:.0%} of the customers, and nobody is left to compare them with")
         self._seen: tuple[bool, float] | None = None  # the champion's last request that stands in no pair yet
         self._arm_of = lru_cache(maxsize=65_536)(self._find_arm)
-        self._choose()
+        self.review()
 
     def with_champion(self, champion: Scorer) -> "Rollout":
         """The same candidates, as they stand, beside another champion; a candidate that became champion is one no longer."""
         others = [each for each in self.candidates if each.version != champion.manifest.version]
-        return Rollout(champion, others, self._clock)
+        return Rollout(champion, others, self._clock, self._tell)
 
     def arms(self) -> tuple[Arm, ...]:
         """The champion, and the others."""
@@ -132,7 +63,10 @@ class Rollout:
 
     def arm_of(self, user: str | None) -> Arm:
         """Who answers a customer; who is not named is answered by the champion."""
-        return self.champion if user is None else self._arm_of(user)
+        if user is None:
+            return self.champion
+        arm = self._arm_of(user)
+        return self.champion if arm.stopped else arm
 
     def by_champion(self, matrix: NDArray[np.float64]) -> NDArray[np.float64]:
         """(n, features) -> (n,) probabilities, all of them the champion's."""
@@ -189,10 +123,13 @@ class Rollout:
             return
         arm.watch.see(failed, seconds, *self._seen)
         self._seen = None
-        arm.stopped = arm.watch.alarm()
-        if arm.stopped:
-            log.warning("the %s %s is rolled back: %s", arm.role, arm.version, arm.stopped)
-            self._choose()
+        alarm = arm.watch.alarm()
+        if alarm:
+            log.warning("the %s %s is rolled back: %s", arm.role, arm.version, alarm)
+            arm.rollbacks += 1
+            arm.of_its_own = True
+            self.withdraw(arm, alarm)
+            self._tell()
 
     def _shadowed(self, rows: Rows, probabilities: Sequence[float], arms: Sequence[Arm]) -> list[Shadowed]:
         found = []
@@ -213,13 +150,23 @@ class Rollout:
                 found.append(Shadowed(place, shadow, probability))
         return found
 
-    def _choose(self) -> None:
+    def withdraw(self, arm: Arm, reason: str) -> None:
+        """Let a candidate answer nobody any more; the champion answers its customers."""
+        arm.stopped = reason
+        self.review()
+
+    def readmit(self, arm: Arm) -> None:
+        """Let a candidate answer its customers again."""
+        arm.begin_anew()
+        self.review()
+
+    def review(self) -> None:
         """Look again at who takes part."""
-        live = [each for each in self.candidates if not each.stopped]
-        self._shadows = [each for each in live if each.role == SHADOW]
-        self._answering = [each for each in live if each.role != SHADOW and each.share]
-        self.alone = not self._shadows and not self._answering  # the champion answers everyone, and nobody listens
-        self._arm_of.cache_clear()
+        with self._choosing:  # whoever comes last has seen what everyone before has changed
+            live = [each for each in self.candidates if not each.stopped]
+            self._shadows = [each for each in live if each.role == SHADOW]
+            answering = any(each.role != SHADOW and each.share for each in live)
+            self.alone = not self._shadows and not answering  # the champion answers everyone, and nobody listens
 
     def _find_arm(self, user: str) -> Arm:
         place = shard_of(f"rollout {user}", FINE) / FINE  # not the customers of some shards only
@@ -228,7 +175,7 @@ class Rollout:
             if each.role == SHADOW:
                 continue
             if start <= place < start + each.share:
-                return each if each in self._answering else self.champion
+                return each
             start += each.share
         return self.champion
 

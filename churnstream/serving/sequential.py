@@ -110,3 +110,35 @@ class Interval:
         half = (log(2 / self._alpha) + self._width) / self._weights
         scale = self._high - self._low
         return self._low + scale * max(0.0, middle - half), self._low + scale * min(1.0, middle + half)
+
+
+class TwoArms:
+    """A confidence sequence for the mean loss of our customers less that of theirs, for losses in [0, 1].
+
+    Customers come one by one, each of one arm, chosen by chance. They are taken in blocks: a block is full as soon as it holds
+    one of each arm, and its value is the mean loss of ours in it less the mean loss of theirs. Which block a customer is in hangs
+    on arms alone and not on losses, so that given the past every block's value is the difference of the means on average, which
+    is all that ``Interval`` asks for. Of two arms of unequal size the smaller one is compared with nearly all of the larger.
+    """
+
+    __slots__ = ("_counts", "_interval", "_sums")
+
+    def __init__(self, alpha: float = 0.05):
+        self._interval = Interval(alpha=alpha)
+        self._sums, self._counts = [0.0, 0.0], [0, 0]
+
+    def see(self, loss: float, ours: bool) -> None:
+        """One more customer; raises ValueError for a loss outside [0, 1]."""
+        if not 0.0 <= loss <= 1.0:
+            raise ValueError(f"a loss of {loss} is outside [0, 1]")
+        self._sums[ours] += loss
+        self._counts[ours] += 1
+        if all(self._counts):
+            theirs, mine = (total / count for total, count in zip(self._sums, self._counts, strict=True))
+            self._interval.see(min(1.0, max(-1.0, mine - theirs)))
+            self._sums, self._counts = [0.0, 0.0], [0, 0]
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """What the difference lies between."""
+        return self._interval.bounds

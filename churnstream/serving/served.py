@@ -1,78 +1,35 @@
 """A model as it is served: a question about customers goes in, an answer of the Open Inference Protocol comes out."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from churnstream.errors import BadRequest, UnknownModel
 from churnstream.features.definitions import FeatureTable
+from churnstream.serving.arms import Arm, Scored
 from churnstream.serving.explaining import Explanation, explain
 from churnstream.serving.lookup import Customers
 from churnstream.serving.requests import USER, Asked, Known, read_request
-from churnstream.serving.rollout import Arm, Rollout, Scored
+from churnstream.serving.rollout import Rollout
 from churnstream.serving.tensors import DOUBLE, FLAG, TEXT
+from churnstream.serving.wishes import (
+    AGE,
+    AS_OF,
+    CHURNS,
+    CONTRIBUTIONS,
+    MARGIN,
+    PLAIN,
+    PROBABILITY,
+    REASONS,
+    TYPES,
+    VERSION,
+    Wishes,
+)
 
-PROBABILITY, CHURNS, MARGIN, AGE, AS_OF = "probability", "churns", "margin", "feature_age_s", "as_of"
-CONTRIBUTIONS, REASONS, VERSION = "contributions", "reasons", "model_version"
-TYPES = {
-    PROBABILITY: DOUBLE,
-    CHURNS: FLAG,
-    AGE: DOUBLE,
-    AS_OF: TEXT,
-    MARGIN: DOUBLE,
-    CONTRIBUTIONS: DOUBLE,
-    REASONS: TEXT,
-    VERSION: TEXT,
-}
-EXPLAINED = frozenset({MARGIN, CONTRIBUTIONS, REASONS})
 TOLD_REASONS = 3
 
 Recorder = Callable[[Asked, Scored], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Wishes:
-    """What a request asks for beside its rows; ``outputs`` empty: what is usual."""
-
-    explain: bool = False
-    as_of: datetime | None = None
-    outputs: tuple[str, ...] = ()
-
-    @classmethod
-    def read(cls, body: Mapping[str, Any], explain: bool) -> "Wishes":
-        """From ``parameters`` and ``outputs``, other parameters being nobody's business here; raises BadRequest."""
-        given, outputs = body.get("parameters"), body.get("outputs")
-        if given is None and outputs is None:
-            return PLAIN_EXPLAINED if explain else PLAIN
-        if not isinstance(given or {}, Mapping) or not isinstance(outputs or [], list):
-            raise BadRequest("parameters is an object, and outputs a list of objects, each with a name")
-        parameters = given or {}
-        asked = parameters.get("explain", explain)
-        if not isinstance(asked, bool):
-            raise BadRequest(f"the parameter explain is {asked!r}; it is true or false")
-        names = tuple(_output(each) for each in outputs or ())
-        return cls(asked or explain or not EXPLAINED.isdisjoint(names), _instant(parameters.get("as_of")), names)
-
-
-PLAIN, PLAIN_EXPLAINED = Wishes(), Wishes(explain=True)
-
-
-def _output(given: Any) -> str:
-    name = given.get("name") if isinstance(given, Mapping) else None
-    if not isinstance(name, str) or name not in TYPES:
-        raise BadRequest(f"there is no output {name!r}; there are {', '.join(TYPES)}")
-    return name
-
-
-def _instant(given: Any) -> datetime | None:
-    if given is None:
-        return None
-    try:
-        at = datetime.fromisoformat(given)
-    except (TypeError, ValueError):
-        raise BadRequest(f"the parameter as_of is {str(given)[:40]!r}; it is an instant such as 2026-01-03T12:00:00Z") from None
-    return at if at.tzinfo else at.replace(tzinfo=UTC)
 
 
 @dataclass
@@ -108,7 +65,7 @@ class ServedModel:
 
         Rows are answered with a list of probabilities, tensors, and whoever names outputs, with tensors.
         """
-        if not isinstance(body, Mapping):
+        if not isinstance(body, dict):
             return self._answer(read_request(body, self.names, self.customers), PLAIN, version, None)
         wishes = Wishes.read(body, explain)
         told = body.get("id")
@@ -230,6 +187,7 @@ class ServedModel:
                 "threshold": manifest.threshold,
                 "label": manifest.label,
                 "staleness_s": self.customers.staleness.total_seconds(),
+                "cached_customers": self.customers.most,
             },
         }
 

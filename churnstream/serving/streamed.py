@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from churnstream.serving.rollout import CHAMPION, SHADOW, Rollout, Scored
+from churnstream.serving.arms import CHAMPION, SHADOW, Scored
+from churnstream.serving.rollout import Rollout
 from churnstream.usecases.case import EVENT_TIME, KEY
 
 KEPT = (KEY, EVENT_TIME, "origin_offset", "origin_row")
@@ -47,9 +48,16 @@ def _batch(
     kept: Mapping[str, Any], probability: Any, churns: Any, by: Any, versions: Sequence[str], roles: Sequence[str]
 ) -> pa.RecordBatch:
     columns = {**kept, "probability": probability, "churns": churns}
-    columns["model"] = pa.DictionaryArray.from_arrays(pa.array(by), pa.array(versions))
-    columns["role"] = pa.DictionaryArray.from_arrays(pa.array(by), pa.array(roles))
+    columns["model"], columns["role"] = _named(by, versions), _named(by, roles)
     return pa.RecordBatch.from_pydict(columns)
+
+
+def _named(by: Any, names: Sequence[str]) -> Any:
+    """Each row's name, of which a dictionary holds every one once: pandas reads no other."""
+    known = list(dict.fromkeys(names))
+    if len(known) < len(names):
+        by = np.array([known.index(name) for name in names], np.int8)[by]
+    return pa.DictionaryArray.from_arrays(pa.array(by), pa.array(known))
 
 
 def shadow_batch(rows: Iterable[Mapping[str, Any]]) -> pa.RecordBatch:

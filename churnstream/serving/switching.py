@@ -1,17 +1,16 @@
 """Follows the champion of a registry: looks at its pointer in the background, loads what is new, and puts it in place at once."""
 
 import logging
-import threading
 from collections.abc import Callable
 
 from churnstream.errors import ChurnstreamError
+from churnstream.serving.looking import LOOK_S, Looking
 from churnstream.serving.scoring import Scorer
 
-LOOK_S = 1.0
 log = logging.getLogger("switching")
 
 
-class Follower:
+class Follower(Looking):
     """A thread that keeps what is served equal to what ``champion()`` names.
 
     ``load(version)`` makes a model ready, away from whoever is answering requests; ``take(scorer)`` puts it in its place. What
@@ -26,19 +25,9 @@ class Follower:
         take: Callable[[Scorer], None],
         every_s: float = LOOK_S,
     ):
-        self._serving, self._champion, self._load, self._take, self._every = serving, champion, load, take, every_s
+        super().__init__("champion", every_s)
+        self._serving, self._champion, self._load, self._take = serving, champion, load, take
         self._refused = self._said = ""
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="champion", daemon=True)
-
-    def start(self) -> None:
-        """Begin to follow."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Follow no longer; returns when nothing is being loaded any more."""
-        self._stop.set()
-        self._thread.join()
 
     def look(self) -> bool:
         """Look once; True when another model was put in place."""
@@ -60,7 +49,3 @@ class Follower:
         log.info("the champion %s is served; it was %s", version, self._serving)
         self._serving, self._refused = version, ""
         return True
-
-    def _run(self) -> None:
-        while not self._stop.wait(self._every):
-            self.look()

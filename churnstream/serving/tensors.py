@@ -100,13 +100,18 @@ def _tensor(given: Any) -> Tensor:
         raise BadRequest("a tensor's name is no text")
     if not isinstance(datatype, str) or datatype not in TYPES:
         raise BadRequest(f"the tensor {name} has the datatype {str(datatype)[:20]!r}; there are {', '.join(TYPES)}")
-    if data and type(data[0]) is list:
-        shape = shape or _shape(data)
+    nested = bool(data) and type(data[0]) is list
+    if shape is None:
+        shape = _shape(data) if nested else [len(data)]
+    if nested:
         data = list(_flat(data))
-    shape = shape or [len(data)]
-    if not isinstance(shape, list) or not all(type(each) is int and each > 0 for each in shape) or _size(shape) != len(data):
+    if not _is_shape(shape) or _size(shape) != len(data):
         raise BadRequest(f"the tensor {name} has shape {shape} and {len(data)} values")
     return Tensor(name, datatype, tuple(shape), data)
+
+
+def _is_shape(given: Any) -> bool:
+    return isinstance(given, list) and bool(given) and all(type(each) is int and each > 0 for each in given)
 
 
 def _size(shape: Iterable[int]) -> int:
@@ -135,7 +140,8 @@ def take_bytes(inputs: Any, rest: bytes) -> None:
     """Give tensors whose ``parameters`` have a ``binary_data_size`` their data, which follows the JSON; raises BadRequest."""
     start = 0
     for each in inputs if isinstance(inputs, list) else ():
-        size = (each.get("parameters") or {}).get("binary_data_size") if isinstance(each, dict) else None
+        parameters = each.get("parameters") if isinstance(each, dict) else None
+        size = parameters.get("binary_data_size") if isinstance(parameters, dict) else None
         if size is None:
             continue
         name, datatype = each.get("name"), each.get("datatype")

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from churnstream.errors import UnreadablePayload
 from churnstream.tables.base import TableReader
-from churnstream.usecases.case import EVENT_TYPE, UseCase
+from churnstream.usecases.case import EVENT_TIME, EVENT_TYPE, KEY, UseCase
 
 MARK = "enriched"  # true: the table held the key; false: the default was used; null: no join on this event
 
@@ -38,6 +38,28 @@ def enrich(batch: pa.RecordBatch, case: UseCase, lookup: TableReader | None) -> 
     others[places] = False
     batch = batch.append_column(join.column, pa.array(values, mask=others))
     return batch.append_column(MARK, pa.array(marks, mask=others)), len(places) - int(marks.sum())
+
+
+def joins(batch: pa.RecordBatch, case: UseCase) -> dict[str, bytes]:
+    """What ``enrich`` has joined to the events of ``batch``, as rows of the table ``joined``: default or found, it is what the
+    customer's features are made of. Training reads it, because the lookup table may say something else by then."""
+    if case.enrichment is None or MARK not in batch.schema.names:
+        return {}
+    marks = batch.column(batch.schema.get_field_index(MARK))
+    if marks.null_count == len(marks):
+        return {}
+    places = pa.array(np.flatnonzero(marks.is_valid().to_numpy(zero_copy_only=False)))
+    told = (batch.column(batch.schema.get_field_index(name)) for name in (EVENT_TIME, KEY, case.enrichment.column))
+    at, keys, numbers = (column.take(places) for column in told)
+    instants = at.cast(pa.timestamp("us", "UTC")).cast(pa.int64()).to_pylist()
+    rows = zip(instants, keys.to_pylist(), numbers.to_pylist(), strict=True)
+    return {f"{instant}:{key}": encode_number(number) for instant, key, number in rows}
+
+
+def split_join(key: str) -> tuple[int, str]:
+    """The event time (µs since 1970, UTC) and the customer of a row of ``joins``."""
+    instant, _, customer = key.partition(":")
+    return int(instant), customer
 
 
 def _places(types: pa.DictionaryArray, event: str) -> NDArray[np.int64]:

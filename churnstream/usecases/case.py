@@ -13,6 +13,7 @@ KEY = "user_id"
 EVENT_TYPE = "event_type"
 EVENT_TIME = "event_time"
 EVENT_ID = "event_id"
+ANCHOR_WEEKDAY = "anchor_weekday"  # a slice that every case has: the day of the week of the anchor, in UTC
 RESERVED = frozenset({KEY, EVENT_TYPE, EVENT_TIME, "origin_offset", "origin_row", "enriched"})
 
 
@@ -124,6 +125,10 @@ class UseCase:
 
     ``simulate(seed, customers, events)`` yields events in order of event time, ``events`` beside the customers' registrations.
     ``example`` is one event as a client would post it.
+
+    ``slices`` are the groups by which a model is judged apart, each known at the decision: a field as an event has stated it by
+    then, a feature (numbers fall into three bands), or ANCHOR_WEEKDAY. A feature that tells much of the label makes groups whose
+    customers are alike, so the model ranks less well inside them than among all; that it does is worth knowing.
     """
 
     name: str
@@ -220,6 +225,9 @@ def _check(case: UseCase) -> None:
             raise refuse(f"{name!r} is no event of the case: {', '.join(case.event_names)}")
     if case.label_field is not None and kinds.get(case.label_field) is not Kind.WHOLE:
         raise refuse(f"the label field {case.label_field} must be a whole number field of {case.label.event}")
+    for name in case.slices:
+        if name not in {*kinds, *case.features.names, ANCHOR_WEEKDAY} or name == case.label_field:
+            raise refuse(f"its slices name {name!r}; a slice is a field of an event, a feature or {ANCHOR_WEEKDAY}")
     for name in case.identity or ():
         if name not in kinds and name not in (KEY, EVENT_TYPE, EVENT_TIME):
             raise refuse(f"its identity names {name!r}, which no event has")

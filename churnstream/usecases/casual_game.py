@@ -2,13 +2,16 @@
 
 Features over the 24 hours from the first play; churned means no play in the seven days after them. Recorded plays are replayed
 from a file with the columns player_id, event_ts (UTC) and score.
+
+No country, device or campaign is in such a file, so a model is judged apart by what the plays themselves say at the decision: how
+many there were, and on which day of the week they began.
 """
 
 from datetime import timedelta
 
 from churnstream.features.definitions import Feature, FeatureTable, Op
 from churnstream.features.windows import First
-from churnstream.usecases.case import EventType, Field, Kind, SilenceLabel, Source, UseCase
+from churnstream.usecases.case import ANCHOR_WEEKDAY, EventType, Field, Kind, SilenceLabel, Source, UseCase
 
 PLAY = "play"
 FIRST_DAY = timedelta(hours=24)
@@ -59,5 +62,6 @@ CASE = UseCase(
     decision=FIRST_DAY,
     example={"user_id": "1", "event_type": PLAY, "event_time": "2015-01-13T15:40:00Z", "score": 120},
     identity=("user_id", "event_time", "score"),
+    slices=("play_count_24h", ANCHOR_WEEKDAY),
     source=Source(event=PLAY, key="player_id", time="event_ts", columns={"score": "score"}),
 )

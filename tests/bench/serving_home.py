@@ -39,7 +39,8 @@ def served(folder: Path, customers: int, **environment: str) -> Iterator[Served]
     river = River(folder / "home", CASE)
     home = Home(river.home)
     try:
-        with contextlib.redirect_stdout(sys.stderr), river.environment() as patch:  # stdout is for figures
+        with contextlib.ExitStack() as quiet, river.environment() as patch:
+            quiet.enter_context(contextlib.redirect_stdout(sys.stderr))  # stdout is for figures
             river.job("enrichment-table", "build")
             river.generate(customers=customers, events=12 * customers)
             river.flow("incoming-event-handler", "enrich-stream", "stream-to-features")
@@ -55,10 +56,13 @@ def served(folder: Path, customers: int, **environment: str) -> Iterator[Served]
             function.deploy()
             patch.setenv("CHURNSTREAM_CASE", CASE)
             address = str(SupervisorClient(home).find(NAME)["address"])
-            yield Served(home, address, home.token(), known, _bare(SupervisorClient(home)))
+            bare = _bare(SupervisorClient(home))
+            quiet.close()
+            yield Served(home, address, home.token(), known, bare)
     finally:
         SupervisorClient(home).down(timedelta(0))
-        os.environ.pop("MLRUN_DBPATH", None)
+        for name in ("MLRUN_DBPATH", "NETRC"):  # which connecting has set
+            os.environ.pop(name, None)
 
 
 def _bare(client: SupervisorClient) -> str:

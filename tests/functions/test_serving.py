@@ -1,5 +1,6 @@
 """Serving: the same probability over HTTP and from the stream, and a sentence for whoever asks wrongly."""
 
+import asyncio
 import json
 import shutil
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ import pytest
 from churnstream.graph.engine import StateReader
 from churnstream.models.manifest import MANIFEST_FILE, MODEL_FILE, digest, read_manifest
 from churnstream.topology import FEATURES, INFERENCE, SERVING
-from churnstream.wiring import open_registry, open_table
+from churnstream.wiring import open_registry, open_table, open_withdrawals
 from tests.doors import Door
 from tests.functions.river import River, assert_conserved, in_root
 from tests.functions.signing import change_manifest
@@ -428,3 +429,37 @@ def test_the_champion_of_the_registry_is_followed(river: River, other: Path) -> 
         registry.set_champion(second, datetime.now(UTC), "promote", "a test")
         answer = wait_until(lambda: (told := ask(door, {"inputs": [ROW]}))["model_version"] == second and told)
         assert answer["outputs"] == others(other, [ROW])
+
+
+def test_a_quiet_function_writes_what_shadows_said_after_a_moment(river: River, other: Path) -> None:
+    quiet = River(river.home, "first_day", CHURNSTREAM_SHADOW_SECONDS="0.01")
+    with quiet.door(NAME, candidates=[{"role": "shadow", "model_path": str(other)}]) as door:
+        ask(door, {"inputs": [{"user_id": "ann", **dict(zip(NAMES, ROW, strict=True))}]})
+        assert river.rows(INFERENCE) == []  # nobody waited for it
+        (told,) = wait_until(lambda: door.run(asyncio.sleep(0.01)) or river.rows(INFERENCE), "the shadow's row", seconds=20)
+        assert (told["role"], told["user_id"], told["probability"]) == ("shadow", "ann", others(other, [ROW])[0])
+
+
+def test_how_old_a_look_up_may_be_and_how_many_are_held_is_set_and_told(template: Path, tmp_path: Path) -> None:
+    told = {"CHURNSTREAM_STALENESS_SECONDS": "0", "CHURNSTREAM_CACHED_CUSTOMERS": "4"}
+    river = River(Path(shutil.copytree(template, tmp_path / "set")), "first_day", **told)
+    with river.door(NAME) as door:
+        parameters = json.loads(door.post(b"", "/v2/models/churn", method="GET").body)["parameters"]
+        assert (parameters["staleness_s"], parameters["cached_customers"]) == (0, 4)
+        customers = door.module.SERVED["churn"].customers
+        before, known = customers.looks, list(vectors(river))
+        for _ in range(2):
+            ask(door, {"inputs": [{"user_id": user} for user in known]})
+        assert customers.looks == before + 2 * len(known)  # each time anew
+        assert len(customers) <= 4
+
+
+def test_what_was_withdrawn_is_out_from_the_first_request_on(river: River, other: Path) -> None:
+    version = read_manifest(other / MANIFEST_FILE).version
+    open_withdrawals(river.settings).withdraw(version, "canary", "it failed yesterday", datetime.now(UTC))
+    candidate = {"role": "canary", "model_path": str(other), "share": 0.99}
+    with river.door(NAME, candidates=[candidate]) as door:
+        asked = [{"user_id": f"u{number}", **dict(zip(NAMES, ROW, strict=True))} for number in range(20)]
+        assert ask(door, {"inputs": asked})["outputs"] == expected([ROW] * 20)
+        report = json.loads(door.post(b"", "/v2/models/churn/rollout", method="GET").body)
+        assert report["arms"][1]["rolled_back"] == "it failed yesterday"

@@ -1,13 +1,15 @@
 """An independent client of the Open Inference Protocol, as it comes from PyPI, works against the deployed function unmodified.
 
-CHURNSTREAM_TRITONCLIENT names the Python of an environment that has it: ``uv venv E && uv pip install --python E/bin/python
-'tritonclient[http]'``.
+It runs in a process of its own. Where ``tritonclient[http]`` is not installed, CHURNSTREAM_TRITONCLIENT may name the Python of an
+environment that has it: ``uv venv E && uv pip install --python E/bin/python 'tritonclient[http]'``.
 """
 
 import json
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -24,9 +26,9 @@ CLIENT = "CHURNSTREAM_TRITONCLIENT"
 @pytest.fixture(scope="module")
 def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[dict[str, Any], Served]]:
     """What the client was told."""
-    python = os.environ.get(CLIENT)
+    python = os.environ.get(CLIENT) or (sys.executable if find_spec("tritonclient") else "")
     if not python:
-        pytest.skip(f"{CLIENT} is unset; it names the Python of an environment with tritonclient[http]")
+        pytest.skip(f"tritonclient[http] is not installed, and {CLIENT} names no Python of an environment that has it")
     with served(tmp_path_factory.mktemp("client"), customers=30) as server:
         words = [
             python,

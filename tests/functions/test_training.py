@@ -13,16 +13,19 @@ import pytest
 
 from churnstream.errors import InvalidSetting, LeakFound, NotEnoughData
 from churnstream.features.reference import Observed, feature_vector, split_late
+from churnstream.graph.engine import StateReader
 from churnstream.models.artifact import FILES, load_artifact
+from churnstream.models.canary import watch
 from churnstream.models.dataset import TrainingSet, build_training_set, read_archive
 from churnstream.models.describing import holdout_digest
+from churnstream.models.joins import joined_today, with_joins
 from churnstream.models.manifest import CARD_FILE, MANIFEST_FILE, MODEL_FILE, digest, read_manifest
 from churnstream.models.resampling import auc
 from churnstream.serving.scoring import load_folder
 from churnstream.stages.enrich import decode_number
-from churnstream.topology import ENRICHMENT, INCOMING
+from churnstream.topology import ENRICHMENT, FEATURES, INCOMING
 from churnstream.usecases.case import StatedLabel
-from churnstream.wiring import model_keys, open_registry, open_table
+from churnstream.wiring import model_keys, open_joins, open_registry, open_table
 from tests.doors import load_function, take
 from tests.functions.river import Job, River
 
@@ -159,6 +162,63 @@ def test_nothing_after_the_decision_changes_the_training_features(tmp_path: Path
     pd.testing.assert_frame_equal(training_set(river).features, before.features)
 
 
+def in_the_stream(river: River) -> dict[str, float]:
+    """customer -> what the features that the stream keeps say of the postcode."""
+    reader, table = StateReader(river.case), open_table(FEATURES, river.settings)
+    vectors = {user: reader.vector(state) for user, state in table.items()}
+    table.close()
+    return {user: vector[0] for user, vector in vectors.items() if vector is not None}
+
+
+def test_a_lookup_table_that_changes_later_changes_nothing_that_was_joined_before(tmp_path: Path) -> None:
+    river = River(tmp_path, "first_day")
+    river.job("enrichment-table", "build")
+    river.generate(customers=120, events=2_400)
+    river.flow(HANDLER, ARCHIVE, "enrich-stream", "stream-to-features")
+    told = in_the_stream(river)
+    river.job("enrichment-table", "build", seed=2)
+    archive = read_archive(river.settings.archive, river.case)
+    lookup = open_table(ENRICHMENT, river.settings)
+
+    today = build_training_set(archive, river.case, lookup)
+    differ = [told[user] != value for user, value in zip(today.keys, today.features["socioeconomic_idx"], strict=True)]
+    assert sum(differ) > 0.9 * len(differ)  # so it was, before enrich-stream wrote down what it joins
+
+    joined = with_joins(archive, river.case, open_joins(river.settings))
+    assert joined_today(joined, river.case) == 0
+    data = build_training_set(joined, river.case, lookup)
+    assert list(data.features["socioeconomic_idx"]) == [told[user] for user in data.keys]
+    watch(data, joined, river.case, lookup)
+    pd.testing.assert_frame_equal(
+        data.features.drop(columns="socioeconomic_idx"), today.features.drop(columns="socioeconomic_idx")
+    )
+
+
+def test_an_event_that_was_not_joined_yet_gets_what_the_table_says_today(tmp_path: Path) -> None:
+    river = River(tmp_path, "first_day")
+    river.job("enrichment-table", "build")
+    assert river.case.simulate is not None
+    events = list(river.case.simulate(5, 200, 4_000))
+    early = {event["user_id"] for event in events[: len(events) // 2]}
+    for part in (early, {event["user_id"] for event in events} - early):
+        river.send([event for event in events if event["user_id"] in part])
+        river.flow(HANDLER, ARCHIVE)
+        if part is early:
+            river.flow("enrich-stream", "stream-to-features")
+    told = in_the_stream(river)
+    river.job("enrichment-table", "build", seed=2)
+    archive = with_joins(read_archive(river.settings.archive, river.case), river.case, open_joins(river.settings))
+    lookup = open_table(ENRICHMENT, river.settings)
+    assert joined_today(archive, river.case) == 200 - len(early) > 20
+    data = build_training_set(archive, river.case, lookup)
+    postcodes = {event["user_id"]: event["postcode"] for event in events if "postcode" in event}
+    for user, value in zip(data.keys, data.features["socioeconomic_idx"], strict=True):
+        now = lookup.get(postcodes[user])
+        assert value == (told[user] if user in early else decode_number(now) if now else 0.5)
+    job = fit(river)
+    assert f"{200 - len(early)} events that enrich-stream has not joined get what the lookup table says today" in job.said
+
+
 def test_the_same_archive_gives_the_same_digest_and_another_another(day: River, tmp_path: Path) -> None:
     other = River(tmp_path, "first_day")
     other.job("enrichment-table", "build")
@@ -187,7 +247,7 @@ def test_a_model_is_trained_judged_and_registered_with_its_card(day: River, tmp_
     for name in FILES:
         assert (tmp_path / "export" / name).read_bytes() == (folder / name).read_bytes()
     frame = job.frames["training-set"]
-    assert set(frame.columns) == {*manifest.features, "user_id", "label"}
+    assert set(frame.columns) == {*manifest.features, "label"}  # nobody's id: MLRun keeps it when the events are gone
 
 
 def test_what_was_trained_is_signed_by_the_home_and_waits_in_its_registry(day: River) -> None:

@@ -10,17 +10,18 @@ import pytest
 
 from churnstream.errors import ChurnstreamError, InvalidModel, InvalidSetting, NotPromoted, UnknownModel
 from churnstream.features.definitions import Attribute, FeatureTable
-from churnstream.models.artifact import write_artifact
+from churnstream.models.artifact import load_artifact, write_artifact
 from churnstream.models.dataset import TrainingSet
-from churnstream.models.describing import describe, holdout_digest, holdout_rows
+from churnstream.models.describing import CUSTOMER, describe, holdout_digest, holdout_rows
 from churnstream.models.keys import Keys, new_private_key, public_key
 from churnstream.models.manifest import MODEL_FILE
-from churnstream.models.promotion import PROMOTED, compare, predecessor, promote, roll_back
+from churnstream.models.promotion import PROMOTED, compare, judge, predecessor, promote, roll_back
 from churnstream.models.registry import CHAMPION_FILE, HOLDOUT_FILE, Registry
 from churnstream.models.training import train
+from churnstream.models.withdrawals import Withdrawals
 from churnstream.usecases import load
 from churnstream.usecases.case import EventType, Field, Kind, SilenceLabel, UseCase
-from tests.models.people import customers
+from tests.models.people import customers, visits
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 PRIVATE = new_private_key()
@@ -29,7 +30,7 @@ NAMES = ("signal", "noise")
 CASE = UseCase(
     name="made_by_hand",
     title="Made by hand",
-    events=(EventType("seen", tuple(Field(name, Kind.NUMBER) for name in NAMES)),),
+    events=(EventType("seen", (*(Field(name, Kind.NUMBER) for name in NAMES), Field("country", Kind.TEXT))),),
     features=FeatureTable(anchor="seen", features=tuple(Attribute(name, "seen", name, "points", name) for name in NAMES)),
     label=SilenceLabel("seen", timedelta(days=7)),
     serving_events=("seen",),
@@ -135,6 +136,17 @@ def test_one_that_is_better_on_all_and_worse_on_a_slice_does_not(registry: Regis
         promoted(registry, challenger)
 
 
+def test_a_candidate_that_was_sent_away_is_promoted_only_when_it_is_let_back_in(registry: Registry, made: Path) -> None:
+    promoted(registry, add(registry, blurred(1_500, 1.0), made))
+    better = add(registry, customers(1_500), made)
+    withdrawals = Withdrawals(registry.folder)
+    withdrawals.withdraw(better, "canary", "it fails more often than the champion", NOW)
+    with pytest.raises(NotPromoted, match="it fails more often than the champion; `churnstream models readmit"):
+        promoted(registry, better)
+    withdrawals.readmit(better, "mended", NOW)
+    assert f"the AUC of {better} less" in promoted(registry, better)
+
+
 def test_force_needs_a_reason_which_is_kept(registry: Registry, made: Path) -> None:
     promoted(registry, add(registry, customers(1_500), made, seed=1))
     again = add(registry, customers(1_500), made, seed=2)
@@ -169,6 +181,39 @@ def test_a_holdout_that_is_not_the_models_own_is_refused(registry: Registry, mad
     rows.assign(label=1 - rows["label"]).to_parquet(registry.artifact(better).parent / HOLDOUT_FILE)
     with pytest.raises(InvalidModel, match="is not the one that it was judged on; train it again"):
         promoted(registry, better)
+
+
+def test_the_rows_that_are_kept_say_which_are_one_customers_and_not_whose(registry: Registry, made: Path) -> None:
+    data = visits(customers(600), times=3)
+    rows = registry.holdout(add(registry, data, made))
+    kept = pd.Series(data.keys[-len(rows) :].to_numpy())
+    assert len(rows) == 540
+    assert pd.crosstab(kept, rows[CUSTOMER]).gt(0).to_numpy().sum() == kept.nunique() == rows[CUSTOMER].nunique() == 180
+    for name in rows.select_dtypes(exclude="number"):
+        assert not set(rows[name].astype(str)) & set(data.keys)
+
+
+def test_rows_that_an_older_version_kept_with_ids_are_judged_alike(registry: Registry, made: Path) -> None:
+    champion = train(blurred(1_500, 1.0), 1)
+    data = customers(1_500)
+    better = train(data, 1)
+    models = []
+    for place, (trained, source) in enumerate(((champion, blurred(1_500, 1.0)), (better, data))):
+        write_artifact(made / f"{place}", trained.text, describe(CASE, source, trained, 1), "# A card\n", PRIVATE)
+        models.append(load_artifact(made / f"{place}", CASE.features, KEYS))
+    rows = holdout_rows(data, better)
+    older = rows.rename(columns={CUSTOMER: "user_id"}).assign(user_id=data.keys.iloc[better.parts.holdout].to_numpy())
+    assert judge(models[1], models[0], older) == judge(models[1], models[0], rows)
+
+
+def test_a_model_whose_rows_were_removed_is_promoted_by_force_only(registry: Registry, made: Path) -> None:
+    promoted(registry, add(registry, blurred(1_500, 1.0), made))
+    better = add(registry, customers(1_500), made)
+    (registry.artifact(better).parent / HOLDOUT_FILE).unlink()
+    with pytest.raises(NotPromoted, match=f"it cannot be judged: the rows that {better} was judged on are not kept any more"):
+        promoted(registry, better)
+    promoted(registry, better, force="its rows named customers")
+    assert registry.history()[-1].version == better
 
 
 def test_rolling_back_goes_back_step_by_step(registry: Registry, made: Path) -> None:

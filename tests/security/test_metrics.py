@@ -16,6 +16,8 @@ from churnstream.local import Home, metrics
 from churnstream.local.metrics import Meter, counted, metrics_folder, page
 from churnstream.local.specification import Specification
 from churnstream.local.standings import Deployed, standings, states
+from churnstream.operations import figures
+from churnstream.operations.figures import Name
 from churnstream.records import Record
 from churnstream.settings import Settings, read_settings
 from churnstream.topology import GENERATED
@@ -99,6 +101,52 @@ def test_handlers_are_timed_by_what_called_them_and_failures_counted_where_they_
     assert sums == pytest.approx({"http": 0.1, "cron": 0.2, "stream": 100.3})
     assert value(found, "churnstream_handler_duration_seconds_bucket", trigger="stream", le="30.0") == 1
     assert value(found, "churnstream_record_failures_total", stream=GENERATED, shard="3") == 1
+
+
+def test_what_a_function_says_of_itself_is_counted_beyond_restarts_and_told_by_worker(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = Name("churnstream_scored_rows", "Rows", (("role", "canary"),))
+    held = Name("churnstream_lookup_customers", "Held", counts=False)
+
+    def saying(count: float, now: float) -> Callable[[Meter], object]:
+        def deed(meter: Meter) -> None:
+            monkeypatch.setattr(metrics, "told", lambda: {rows: count, held: now})
+            meter.save()
+
+        return deed
+
+    found = told(home, (0, saying(3, 10)), (1, saying(5, 20)), (0, saying(4, 7)), (0, saying(2, 1)))
+    assert value(found, "churnstream_scored_rows_total", role="canary", project="shop", function=NAME) == 3 + 5 + 4 + 2
+    assert value(found, "churnstream_lookup_customers", worker="0") == 1
+    assert value(found, "churnstream_lookup_customers", worker="1") == 20
+    monkeypatch.setattr(metrics, "told", dict)
+    found = told(home, (0, Meter.save))  # its process has ended in order, and holds nothing any more
+    assert [dict(labels)["worker"] for name, labels in found if name == "churnstream_lookup_customers"] == ["1"]
+
+
+def test_within_a_process_a_counter_that_grew_is_counted_once(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = Name("churnstream_scored_rows", "Rows")
+
+    def work(meter: Meter) -> None:
+        for count in (3, 3, 8, 2):  # at last another champion began to count
+            monkeypatch.setattr(metrics, "told", lambda count=count: {rows: count})
+            meter.save()
+
+    assert value(told(home, (0, work)), "churnstream_scored_rows_total") == 10
+
+
+def test_what_a_source_had_counted_stays_when_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(figures, "_sources", [])
+    monkeypatch.setattr(figures, "_left", {})
+    rows, held = Name("rows", "Rows"), Name("held", "Held", counts=False)
+    one, other = (lambda: [(rows, 3.0), (held, 1.0)]), (lambda: [(rows, 4.0), (held, 2.0)])
+    figures.tell(one)
+    figures.tell(other)
+    assert figures.told() == {rows: 7, held: 3}
+    figures.end(one)
+    figures.end(one)
+    assert figures.told() == {rows: 7, held: 2}
 
 
 @pytest.mark.parametrize("damage", ["", "[[1]]", "{}", "[[0.1], [], [], []]", "null", "[1, 2, 3, 4]"])

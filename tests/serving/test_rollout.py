@@ -8,7 +8,8 @@ import pytest
 
 from churnstream.errors import InvalidSetting
 from churnstream.records import shard_of
-from churnstream.serving.rollout import CANARY, SHADOW, VARIANT, Arm, Rollout, Watch, candidates_of
+from churnstream.serving.arms import CANARY, SHADOW, VARIANT, Arm, Watch
+from churnstream.serving.rollout import Rollout, candidates_of
 from tests.serving.small_models import scorer, vectors
 
 USERS = [f"customer {number}" for number in range(5_000)]
@@ -148,8 +149,7 @@ def test_customers_of_an_arm_that_was_rolled_back_go_to_the_champion_and_nobody_
     first, second = arm(scorer(2), CANARY, 0.2), arm(scorer(3), VARIANT, 0.2)
     rollout = Rollout(scorer(1), [first, second])
     before = {user: rollout.arm_of(user) for user in USERS}
-    first.stopped = "by hand"
-    rollout._choose()
+    rollout.withdraw(first, "by hand")
     after = {user: rollout.arm_of(user) for user in USERS}
     assert all(after[user] is (rollout.champion if each is first else each) for user, each in before.items())
 

@@ -6,8 +6,9 @@ import pytest
 
 from churnstream.certificate.every_window import CASE
 from churnstream.errors import InvalidModel
+from churnstream.serving.arms import CANARY, Arm
 from churnstream.serving.lookup import Customers
-from churnstream.serving.rollout import CANARY, Arm, Rollout
+from churnstream.serving.rollout import Rollout
 from churnstream.serving.scoring import Scorer
 from churnstream.serving.served import ServedModel
 from churnstream.serving.switching import Follower

@@ -206,6 +206,7 @@ BAD = [
     ('SilenceLabel("borrowed"', 'SilenceLabel("stolen"', "'stolen' is no event of the case: joined, borrowed, returned"),
     ('serving_events=("borrowed",)', 'serving_events=("stolen",)', "'stolen' is no event of the case"),
     ('identity=("user_id"', 'identity=("shelf"', "its identity names 'shelf', which no event has"),
+    ('identity=("user_id"', 'slices=("shelf",), identity=("user_id"', "its slices name 'shelf'; a slice is a field of an event"),
     ('SilenceLabel("borrowed", timedelta(days=7))', 'StatedLabel("stolen", "age", WEEK)', "no event of the case"),
     (
         'SilenceLabel("borrowed", timedelta(days=7))',
