@@ -41,7 +41,7 @@ def test_a_window_includes_what_its_page_says(window: Window, as_of: str, inside
     base = load("first_day")
     feature = Feature("bets", "new_bet", None, Op.COUNT, window, "", "")
     table = FeatureTable(features=(feature,), anchor="new_purchases", lateness=timedelta(days=1))
-    case = replace(base, features=table)
+    case = replace(base, features=table, slices=())
     bets = [Observed("new_bet", at(each), {"bet_amount": 1.0}) for each in sorted([*inside, *outside])]
     history = [Observed("new_purchases", at("09:00"), {"amount": 1.0}), *bets]
     assert feature_vector(table, history, at(as_of)) == (len(inside),)

@@ -67,7 +67,7 @@ def ours(rows: list[tuple[str, datetime, float]], windows: dict[str, Window]) ->
         for suffix, window in windows.items()
         for op, name in STOREYS.items()
     )
-    case = replace(case, features=FeatureTable(features=features), serving_events=("new_bet",))
+    case = replace(case, features=FeatureTable(features=features), serving_events=("new_bet",), slices=())
     columns = {name: pa.nulls(len(rows), kind) for name, kind in zip(schema(case).names, schema(case).types, strict=True)}
     columns["user_id"] = pa.array([who for who, _, _ in rows])
     columns["event_type"] = pa.DictionaryArray.from_arrays(
