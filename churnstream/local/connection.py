@@ -22,6 +22,8 @@ TOO_LARGE = (
     f"A request may have {HEAD_COUNT} headers and, with its address, {HEAD_BYTES} bytes of them; this one has more.",
 )
 LAST_LOOK_S = 0.05
+LAST_CALL_S = 0.05  # for a request that was sent before its sender knew that the server stops
+LEAVING = "leaving"  # of a server's state: it stops
 AtOnce = Callable[[dict[str, Any], bytes], Answer | Application | None]
 WHOLE = "churnstream.whole"  # in a request's scope from when all of its body is there: nobody needs to wait for it
 
@@ -36,6 +38,7 @@ class Connection(HttpToolsProtocol):
     _refused = False
     _kept: bytes | None = None  # the body so far of a request that may be answered at once
     _instead: Application | None = None  # what gives the next answer, where that is not the server's application
+    _leaving = False  # the server stops
     _quiet_since = inf  # the last answer; inf while a request is at work
 
     def __init__(self, *arguments: Any, **named: Any):
@@ -46,6 +49,8 @@ class Connection(HttpToolsProtocol):
         """A client is there."""
         super().connection_made(transport)
         self._be_patient()
+        if getattr(self.server_state, LEAVING, False):
+            self.shutdown()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """It is gone."""
@@ -93,7 +98,7 @@ class Connection(HttpToolsProtocol):
         """Whether a request can be answered at once: nothing unusual is asked for, and no other is at work on this connection."""
         parser: Any = self.parser
         return (
-            (self.cycle is None or self.cycle.response_complete)
+            self._rests()
             and not (self.expect_100_continue or self.flow.write_paused or parser.should_upgrade())
             and parser.get_method() != b"HEAD"
             and parser.get_http_version() == "1.1"
@@ -108,6 +113,7 @@ class Connection(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
         cycle.__class__ = Cycle
+        cycle.keep_alive = cycle.keep_alive and not self._leaving
         instead, self._instead = self._instead, None
         super()._start_asgi_task(cycle, instead or app)  # type: ignore[arg-type]  # the same, in more words
 
@@ -144,7 +150,8 @@ class Connection(HttpToolsProtocol):
         """Whether an answer went out: nothing about it is unusual."""
         if answered.rest is not None or answered.status in WITHOUT_BODY:
             return False
-        lines, keeps = header_lines(answered.content_type, answered.headers), self.parser.should_keep_alive()
+        lines = header_lines(answered.content_type, answered.headers)
+        keeps = not self._leaving and self.parser.should_keep_alive()
         told = in_one_piece(answered.status, self.server_state.default_headers, lines, answered.body, keeps)
         if told is None:
             return False
@@ -170,13 +177,30 @@ class Connection(HttpToolsProtocol):
 
     def timeout_keep_alive_handler(self) -> None:
         """The connection may have rested for long enough."""
-        works = self.cycle is not None and not self.cycle.response_complete
-        left = inf if works else self._quiet_since + self.timeout_keep_alive - self.loop.time()
+        left = self._quiet_since + self.timeout_keep_alive - self.loop.time() if self._rests() else inf
         if left > 0:
             again = min(left, self.timeout_keep_alive)
             self.timeout_keep_alive_task = self.loop.call_later(again, self.timeout_keep_alive_handler)
         else:
             super().timeout_keep_alive_handler()
+
+    def shutdown(self) -> None:
+        """The server stops: whoever is answered from now on is told to come again by another connection.
+
+        A request that is on its way at this moment is still answered: others may already listen in this server's place.
+        """
+        self._leaving = True
+        if self._rests():
+            self.loop.call_later(LAST_CALL_S, self._hang_up)
+        else:
+            self.cycle.keep_alive = False
+
+    def _rests(self) -> bool:
+        return self.cycle is None or bool(self.cycle.response_complete)
+
+    def _hang_up(self) -> None:
+        if self._rests() and not self._begun and not self.transport.is_closing():
+            self.transport.close()
 
     def _be_patient(self) -> None:
         if self._patience is None:

@@ -27,14 +27,15 @@ NOTHING: dict[str, Any] = {"streams": []}
 class Deployment:
     """Keeps one function alive.
 
-    The listening socket is the deployment's, not a worker's: its workers share it, and clients wait while one is replaced.
+    The listening socket is the deployment's, not a worker's: its workers share it, and clients wait while one is replaced. A
+    deployment that takes the place of another gets its ``listener``, so that they wait then as well.
     """
 
-    def __init__(self, specification: Specification, home: Home, births: Births):
+    def __init__(self, specification: Specification, home: Home, births: Births, listener: socket.socket | None = None):
         self.specification = specification
         self._home = home
         self._births = births
-        self._listener: socket.socket | None = None
+        self._listener = listener
         self._crew = Crew(specification.name, self._birth, given_up=self._close_listener)
         self._report = NOTHING
         self._rates = Rates()
@@ -74,7 +75,8 @@ class Deployment:
 
         A new function that fails while it starts is in error at once; a ``forgiving`` start tries again.
         """
-        self._listener = _listen(self.specification.port)
+        if self._listener is None:
+            self._listener = _listen(self.specification.port)
         self.specification = self.specification.at(self._listener.getsockname()[1])
         self.specification.save(self._home)
         reach("deploy.before-start")
@@ -131,9 +133,19 @@ class Deployment:
 
     async def stop(self, deadline: timedelta) -> str | None:
         """End the workers in order, or by force at the deadline, which a sentence tells; free the port."""
+        forced = await self._end(deadline)
+        self._close_listener()
+        return forced
+
+    async def hand_over(self, deadline: timedelta) -> tuple[str | None, socket.socket | None]:
+        """End the workers as ``stop`` does; the listening socket is the caller's from now on, None where it was closed before."""
+        forced = await self._end(deadline)
+        listener, self._listener = self._listener, None
+        return forced, listener
+
+    async def _end(self, deadline: timedelta) -> str | None:
         seconds = deadline.total_seconds()
         forced = await self._crew.stop(seconds)
-        self._close_listener()
         return f"{self.specification.name} did not stop within {seconds:g} s and was killed" if forced else None
 
     async def _hire(self, numbers: Iterable[int], forgiving: bool) -> None:

@@ -40,8 +40,12 @@ class Deployments:
     async def deploy(self, specification: Specification) -> dict[str, Any]:
         """Start a function, or replace it; returns its state when it is ready or in error."""
         async with self._alone(specification.project, specification.name) as key:
-            port = await self._retire(self._deployments.get(key))
-            deployment = Deployment(specification.at(port or self._last_port(*key)).stamped(), self._home, self._births)
+            before, listener = self._deployments.get(key), None
+            if before is not None and before.state != STOPPED:
+                forced, listener = await before.hand_over(timedelta(seconds=STOP_S))
+                _warn(forced)
+            port = before.specification.port if before is not None else self._last_port(*key)
+            deployment = Deployment(specification.at(port).stamped(), self._home, self._births, listener)
             self._deployments[key] = deployment
             await deployment.start()
             log.info("%s/%s was deployed and is %s", *key, deployment.state)
@@ -69,7 +73,8 @@ class Deployments:
         """Stop a function and forget it; its streams stay. Raises UnknownFunction."""
         async with self._alone(project, name) as key:
             self.state(project, name)
-            await self._retire(self._deployments[key])
+            if self._deployments[key].state != STOPPED:
+                _warn(await self._deployments[key].stop(timedelta(seconds=STOP_S)))
             del self._deployments[key]
             self._home.spec(project, name).unlink(missing_ok=True)
             log.info("%s/%s was deleted", *key)
@@ -119,14 +124,6 @@ class Deployments:
         except ChurnstreamError as cause:
             log.error("%s/%s does not come back: %s", project, name, cause)
 
-    async def _retire(self, deployment: Deployment | None) -> int:
-        if deployment is None or deployment.state == STOPPED:
-            return 0
-        forced = await deployment.stop(timedelta(seconds=STOP_S))
-        if forced:
-            log.warning("%s", forced)
-        return deployment.specification.port
-
     def _last_port(self, project: str, name: str) -> int:
         path = self._home.spec(project, name)
         with contextlib.suppress(ChurnstreamError):
@@ -138,6 +135,11 @@ class Deployments:
         key = (project, name)
         async with self._changing.setdefault(key, asyncio.Lock()):
             yield key
+
+
+def _warn(sentence: str | None) -> None:
+    if sentence:
+        log.warning("%s", sentence)
 
 
 def _upstream_first(deployment: Deployment) -> tuple[int, str]:

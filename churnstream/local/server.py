@@ -2,12 +2,13 @@
 
 import contextlib
 import logging
+import socket
 from collections.abc import Iterator
 from typing import Any
 
 import uvicorn
 
-from churnstream.local.connection import Connection
+from churnstream.local.connection import LEAVING, Connection
 
 KEEP_ALIVE_S = 75
 LAST_REQUESTS_S = 5  # for requests at work when the server stops
@@ -35,6 +36,11 @@ class Server(uvicorn.Server):
                 timeout_graceful_shutdown=LAST_REQUESTS_S,
             )
         )
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Take no new connection, answer what was asked, and hang up."""
+        setattr(self.server_state, LEAVING, True)
+        await super().shutdown(sockets)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
