@@ -25,11 +25,12 @@ PATIENCE_S = 30.0
 
 @dataclass(frozen=True)
 class Deployed:
-    """``address`` is host:port."""
+    """``address`` is host:port, ``function`` MLRun's object, to be changed and deployed again."""
 
     river: River
     client: SupervisorClient
     address: str
+    function: Any
 
     @property
     def token(self) -> str:
@@ -59,7 +60,7 @@ def deployed(river: River, model: Path | str | None = None, workers: int = 1, **
             for name, value in environment.items():
                 function.set_env(name, value)
             function.deploy()
-            yield Deployed(river, client, str(client.find(NAME)["address"]))
+            yield Deployed(river, client, str(client.find(NAME)["address"]), function)
     finally:
         client.down(timedelta(0))
         for name in ("MLRUN_DBPATH", "NETRC"):  # which connecting has set
