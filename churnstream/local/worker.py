@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import faulthandler
+import gc
 import logging
 import os
 import signal
@@ -103,6 +104,8 @@ async def _serve(specification: Specification, home: Home, post: Post) -> int:
     try:
         function = RunningFunction(specification.function, WiredStreams(), log, post.number, meter)
         await function.start(alone=channel is None)
+        gc.collect()
+        gc.freeze()  # what was loaded stays: looking through it again would now and then cost a request milliseconds
     except Exception as cause:
         log.error("%s did not start", me, exc_info=cause)
         if channel:

@@ -17,6 +17,7 @@ import msgspec
 
 from churnstream.errors import BadRequest, ChurnstreamError, UnknownCustomer, UnknownModel
 from churnstream.serving.served import ServedModel
+from churnstream.serving.shortcut import answer_plainly
 from churnstream.serving.tensors import as_bytes, take_bytes
 
 JSON, BINARY = "application/json", "application/octet-stream"
@@ -148,10 +149,14 @@ class Service:
             body = _read(body, length)
         elif length is not None:
             _size(length)
+        elif type(body) is dict and len(body) == 1 and not (query or where.version or where.explains):
+            told = answer_plainly(model, body)
+            if told is not None:
+                return Reply(200, told)
         explains = (bool(query) and _explains(query)) or where.explains
-        told = model.infer(body, where.version, explains)
+        answered = model.infer(body, where.version, explains)
         wanted = _in_bytes(body)
-        return _with_bytes(told, wanted) if wanted is not None else Reply(200, told)
+        return _with_bytes(answered, wanted) if wanted is not None else Reply(200, answered)
 
 
 def _explains(query: Mapping[str, str]) -> bool:

@@ -17,7 +17,6 @@ FORMS = (
     ' or tensors {"inputs": [{"name": "features", "shape": [n, features], "datatype": "FP64", "data": [...]}]}'
 )
 Row = Sequence[float]
-NOBODY = (None,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +48,7 @@ class Asked:
     @property
     def looked_up(self) -> bool:
         """Whether any row's customer was looked up."""
-        return self.found is not NOBODY and any(self.found)
+        return any(self.found)
 
 
 Lookup = Callable[[str], Known]
@@ -67,24 +66,11 @@ def read_request(body: Any, names: Sequence[str], lookup: Lookup) -> Asked:
     if not inputs:
         raise BadRequest(f"inputs is empty; {FORMS}")
     if isinstance(inputs[0], dict) and "data" in inputs[0]:
-        return _from_one_vector(inputs, len(names)) or _from_tensors(inputs, names, lookup)
-    if len(inputs) == 1:
-        return _from_one(inputs[0], names, lookup)
+        return _from_tensors(inputs, names, lookup)
     if len(inputs) > MOST_ROWS:
         raise too_many(len(inputs))
     read = [_row(each, place, names, lookup) for place, each in enumerate(inputs)]
     return Asked([row for row, _, _ in read], [user for _, user, _ in read], [found for _, _, found in read])
-
-
-def _from_one(given: Any, names: Sequence[str], lookup: Lookup) -> Asked:
-    """One row, with short ways for the two forms that are asked most: plain numbers, and a customer."""
-    if type(given) is list and len(given) == len(names) and plain(given):
-        return Asked((given,), NOBODY, NOBODY)
-    if type(given) is dict and len(given) == 1 and USER in given:
-        values, user, found = _looked_up(given[USER], 0, lookup)
-        return Asked((values,), (user,), (found,))
-    row, known_as, found_so = _row(given, 0, names, lookup)
-    return Asked([row], [known_as], [found_so])
 
 
 def plain(values: Sequence[Any]) -> bool:
@@ -150,19 +136,6 @@ def _number(value: Any, place: int, name: str) -> float:
     if not isfinite(number):
         raise BadRequest(f"row {place}, {name} is {str(value)[:20]}; a feature is a finite number, or null where it is unknown")
     return number
-
-
-def _from_one_vector(inputs: Sequence[Any], wide: int) -> Asked | None:
-    """The shortest way for what is asked most: one tensor, of one whole vector, of plain numbers; None for anything else."""
-    given = inputs[0]
-    data = given["data"]
-    if len(inputs) > 1 or wide < 2 or given.get("datatype") != tensors.DOUBLE or given.get("shape") != [1, wide]:
-        return None
-    if type(data) is not list or type(given.get("name")) is not str:
-        return None
-    if len(data) == 1 and type(data[0]) is list:
-        data = data[0]
-    return Asked((data,), NOBODY, NOBODY, True) if len(data) == wide and plain(data) else None
 
 
 def _from_tensors(inputs: Sequence[Any], names: Sequence[str], lookup: Lookup) -> Asked:

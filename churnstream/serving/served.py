@@ -12,7 +12,7 @@ from churnstream.serving.explaining import Explanation, explain
 from churnstream.serving.lookup import Customers
 from churnstream.serving.requests import USER, Asked, Known, read_request
 from churnstream.serving.rollout import Rollout
-from churnstream.serving.tensors import DOUBLE, FLAG, TEXT
+from churnstream.serving.tensors import DOUBLE, TEXT
 from churnstream.serving.wishes import (
     AGE,
     AS_OF,
@@ -124,12 +124,6 @@ class ServedModel:
         return {"margin": each.margin, "base": each.base, "contributions": contributions, "reasons": each.reasons}
 
     def _tensors(self, asked: Asked, scored: Scored, wishes: Wishes) -> list[dict[str, Any]]:
-        if wishes is PLAIN and not asked.looked_up:
-            shape = [len(asked.rows)]
-            return [
-                {"name": PROBABILITY, "datatype": DOUBLE, "shape": shape, "data": scored.probabilities},
-                {"name": CHURNS, "datatype": FLAG, "shape": shape, "data": self._churns(scored)},
-            ]
         names = wishes.outputs or (
             PROBABILITY,
             CHURNS,

@@ -4,11 +4,12 @@ Everybody serves the same trees, in one process on one core, and is asked for on
 other cores, at 1, 8 and 64 connections; 2,000 different bodies, so that nothing learns an answer. Ours is the deployed
 function, with its token asked for and its metrics kept; `customer` asks it by user_id, `bare` is a handler of ours that does
 nothing. `asgi` is uvicorn with a bare application around the same prediction: the floor of who is asked over ASGI. They take
-turns, round by round; of the rounds of each the one in the middle counts. One JSON line a peer and number of connections; the
-last says how many times the others' rate ours is at the most connections, and what part of the bare rates.
+turns, round by round; of each, the round in the middle counts, and of latencies the one in the middle. One JSON line a peer and
+number of connections; the last says how many times the others' rate ours is at the most connections, and what part of the bare
+rates.
 
-Peers live in environments of their own (scripts/set-up-serving-peers), and are left out aloud where they cannot be had. The load
-comes from wrk (`apt-get install wrk`, `brew install wrk`).
+Peers live in environments of their own (scripts/set-up-serving-peers), and are left out aloud where they cannot be had. The
+load comes from wrk (`apt-get install wrk`, `brew install wrk`).
 """
 
 import argparse
@@ -16,6 +17,7 @@ import contextlib
 import json
 import os
 import random
+import statistics
 import sys
 import tempfile
 import time
@@ -29,6 +31,7 @@ from tests.bench.serving_others import PEERS, Peer, running
 
 BODIES = 2_000
 WARM_S = 1
+LATENCIES = ("p50_ms", "p99_ms")
 CUSTOMERS = 2_000
 CORES = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()  # those that there are
 SCRIPT = """
@@ -119,7 +122,9 @@ def compare(folder: Path, targets: Sequence[Target], chosen: argparse.Namespace)
             for target in targets:
                 results[target.name].append(load(folder, target, connections, chosen.seconds))
         for name, each in results.items():
-            middle[name, connections] = median(each, "requests_per_s")
+            middle[name, connections] = median(each, "requests_per_s") | {
+                figure: round(statistics.median(one[figure] for one in each), 3) for figure in LATENCIES
+            }
             failed += sum(one["failed"] for one in each)
             say(peer=name, connections=connections, **middle[name, connections])
     most = max(chosen.connections)
