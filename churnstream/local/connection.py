@@ -35,7 +35,7 @@ class Connection(HttpToolsProtocol):
     _reading_head = True
     _head = 0  # bytes of it that came so far
     _begun = False  # some of it came, and not yet all
-    _refused = False
+    _refused = False  # nothing more is taken on this connection
     _kept: bytes | None = None  # the body so far of a request that may be answered at once
     _instead: Application | None = None  # what gives the next answer, where that is not the server's application
     _leaving = False  # the server stops
@@ -158,6 +158,7 @@ class Connection(HttpToolsProtocol):
         self.transport.write(told)
         self.server_state.total_requests += 1
         if not keeps:
+            self._refused = True  # what follows is nobody's request any more, and nobody would hear its answer
             self.transport.close()
         self._quiet_since = self.loop.time()
         if self.timeout_keep_alive_task is None:

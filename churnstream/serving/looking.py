@@ -1,11 +1,12 @@
 """Looks at something again and again, away from whoever answers requests."""
 
 import threading
+from abc import ABC, abstractmethod
 
 LOOK_S = 1.0
 
 
-class Looking:
+class Looking(ABC):
     """A thread that calls ``look`` every ``every_s`` seconds, and at once when it is woken; ``look`` raises nothing."""
 
     def __init__(self, name: str, every_s: float = LOOK_S):
@@ -14,9 +15,9 @@ class Looking:
         self._woken = threading.Event()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
+    @abstractmethod
     def look(self) -> bool:
         """Look once; True when something was changed."""
-        raise NotImplementedError
 
     def start(self) -> None:
         """Begin to look."""

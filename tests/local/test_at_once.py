@@ -214,6 +214,17 @@ def test_requests_that_come_together_are_answered_in_turn(home: Home, cut: int) 
     assert [told.count(word) for word in (b"hello", b"late", b"three", b"\x00\xff")] == [3, 2, 1, 1]
 
 
+@pytest.mark.parametrize("last", ["/text", "/later"])
+def test_what_follows_a_last_request_is_not_done(home: Home, last: str) -> None:
+    async def ask() -> tuple[bytes, list[str]]:
+        async with listening(home) as (asked, address):
+            return await heard(address, request(home, last, more=LAST) + request(home, "/text")), asked.ways
+
+    told, ways = asyncio.run(ask())
+    assert told.count(b"HTTP/1.1 ") == 1
+    assert ways == ["at once"]
+
+
 @pytest.mark.parametrize("more", [{"version": "1.0"}, {"more": f"expect: 100-continue\r\n{LAST}"}])
 def test_an_unusual_request_takes_the_usual_way(home: Home, more: dict[str, Any]) -> None:
     async def ask() -> tuple[bytes, list[str]]:
