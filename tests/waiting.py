@@ -1,5 +1,7 @@
 """What tests of running things share: waiting for something to become true, and a platform that is gone afterwards."""
 
+import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,6 +23,16 @@ def wait_until(holds: Callable[[], Any], what: str = "this", seconds: float = DE
             raise TimeoutError(f"{what} did not come within {seconds:g} s")
         time.sleep(LOOK_S)
     return answer
+
+
+@contextmanager
+def standing_still(pid: int) -> Iterator[None]:
+    """Meanwhile a process does nothing, and holds what it holds."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
 
 
 @contextmanager

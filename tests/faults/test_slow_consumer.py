@@ -3,11 +3,7 @@ and everything that it took arrives."""
 
 import http.client
 import json
-import os
-import signal
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -19,7 +15,7 @@ from churnstream.reading import peek, totals
 from churnstream.settings import read_settings
 from churnstream.topology import ENRICHED, INCOMING
 from tests.deployable import deployable
-from tests.waiting import wait_until
+from tests.waiting import standing_still, wait_until
 
 DOOR, CONSUMER, PROJECT = "incoming-event-handler", "enrich-stream", "slow"
 BACKLOG, ROWS, CUSTOMERS = 5_000, 500, 40  # rows that may wait; of a request; and whose they are
@@ -39,16 +35,6 @@ def body(request: int) -> bytes:
         for row in range(request * ROWS, (request + 1) * ROWS)
     )
     return "\n".join(map(json.dumps, rows)).encode()
-
-
-@contextmanager
-def held(pid: int) -> Iterator[None]:
-    """A process that stands still."""
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(pid, signal.SIGCONT)
 
 
 def deploy(root: Path, platform: SupervisorClient, name: str, reads: str = "") -> dict[str, object]:
@@ -79,7 +65,7 @@ def test_behind_a_consumer_that_stands_still_nothing_grows_and_nothing_is_droppe
         return answer.status
 
     sent = 0
-    with held(int(str(consumer["pid"]))):
+    with standing_still(int(str(consumer["pid"]))):
         while post(sent) == 202:
             sent += 1
         assert sent * ROWS > BACKLOG, "so much may wait"

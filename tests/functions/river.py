@@ -85,6 +85,12 @@ class River:
     def generate(self, **params: Any) -> Job:
         return self.job("event-generator", "generate", **{"progress": False} | params)
 
+    def archive(self, **params: Any) -> None:
+        """Simulated customers, as far as the archive."""
+        self.job("enrichment-table", "build")
+        self.generate(**params)
+        self.flow("incoming-event-handler", "stream-to-parquet")
+
     @contextmanager
     def door(
         self, name: str, model: Path | str | None = None, clock: Callable[[], datetime] | None = None, **served: Any

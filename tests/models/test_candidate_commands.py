@@ -5,11 +5,10 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from typer.testing import CliRunner
 
-from churnstream.cli import app
 from churnstream.models.manifest import MANIFEST_FILE, read_manifest
 from churnstream.models.registry import Registry
+from tests.models.commanding import run
 
 SHIPPED = Path(__file__).parents[2] / "assets" / "model" / "first_day"
 VERSION = read_manifest(SHIPPED / MANIFEST_FILE).version
@@ -24,12 +23,6 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def registered(home: Path) -> None:
     Registry(home / "registry" / "churnstream" / "first_day").add(SHIPPED, pd.DataFrame({"label": [0]}))
-
-
-def run(*words: str, code: int = 0) -> str:
-    result = CliRunner().invoke(app, ["models", *words])
-    assert result.exit_code == code, result.output
-    return " ".join(result.output.split())
 
 
 @pytest.mark.usefixtures("registered")

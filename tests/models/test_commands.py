@@ -5,14 +5,13 @@ import shutil
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
-from churnstream.cli import app
 from churnstream.models.artifact import MODEL_FILE, load_artifact
 from churnstream.models.keys import PRIVATE, read_keys
 from churnstream.models.registry import Registry
 from churnstream.usecases import load
 from tests.functions.river import River
+from tests.models.commanding import own_home, run
 
 SHIPPED = Path(__file__).parents[2] / "assets" / "model" / "first_day"
 FEATURES = load("first_day").features
@@ -22,9 +21,7 @@ FEATURES = load("first_day").features
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
     """A home with two models of the same events, and their versions, the newest first; nobody is the champion."""
     river = River(tmp_path_factory.mktemp("home"), "first_day")
-    river.job("enrichment-table", "build")
-    river.generate(customers=400, events=6_000)
-    river.flow("incoming-event-handler", "stream-to-parquet")
+    river.archive(customers=400, events=6_000)
     for seed in (1, 2):
         river.job("training", "fit", seed=seed)
     assert river.settings.models is not None
@@ -33,16 +30,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
 
 @pytest.fixture
 def home(trained: tuple[Path, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for part in ("registry", "keys"):
-        shutil.copytree(trained[0] / part, tmp_path / "home" / part)
-    monkeypatch.setenv("CHURNSTREAM_HOME", str(tmp_path / "home"))
-    return tmp_path / "home"
-
-
-def run(*words: str, code: int = 0) -> str:
-    result = CliRunner().invoke(app, ["models", *words])
-    assert result.exit_code == code, result.output
-    return " ".join(result.output.split())
+    return own_home(trained[0], tmp_path / "home", monkeypatch)
 
 
 def test_an_empty_registry_says_where_models_come_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,9 +21,7 @@ from typing import Any
 import msgspec
 import pytest
 import requests
-from typer.testing import CliRunner
 
-from churnstream.cli import app
 from churnstream.errors import InvalidSetting, MissingExtra, TrackingFailed
 from churnstream.models import tracking
 from churnstream.models.artifact import FILES, load_artifact
@@ -33,6 +31,7 @@ from churnstream.models.registry import Registry
 from churnstream.usecases import load
 from churnstream.wiring import model_keys
 from tests.functions.river import Job, River
+from tests.models.commanding import own_home, run
 from tests.waiting import wait_until
 
 SERVER = Path(__file__).parents[2] / "build" / "peers" / "mlflow" / "bin" / "mlflow"
@@ -54,9 +53,7 @@ def quick() -> Iterator[None]:
 def river(tmp_path_factory: pytest.TempPathFactory) -> River:
     """An archive to train on; every training in it keeps what it found."""
     river = River(tmp_path_factory.mktemp("home"), "first_day")
-    river.job("enrichment-table", "build")
-    river.generate(customers=400, events=6_000)
-    river.flow("incoming-event-handler", "stream-to-parquet")
+    river.archive(customers=400, events=6_000)
     return river
 
 
@@ -86,16 +83,7 @@ def everything_in(folder: Path) -> bytes:
 @pytest.fixture
 def home(river: River, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of the river's registry, in which a test may promote."""
-    for part in ("registry", "keys"):
-        shutil.copytree(river.home / part, tmp_path / "home" / part)
-    monkeypatch.setenv("CHURNSTREAM_HOME", str(tmp_path / "home"))
-    return tmp_path / "home"
-
-
-def run(*words: str, code: int = 0) -> str:
-    result = CliRunner().invoke(app, ["models", *words])
-    assert result.exit_code == code, result.output
-    return " ".join(result.output.split())
+    return own_home(river.home, tmp_path / "home", monkeypatch)
 
 
 def force(version: str) -> str:
@@ -196,9 +184,7 @@ def test_a_server_that_is_away_costs_neither_the_model_nor_the_promotion(
     assert job.said[-1] == f"mind: MLflow at {address} does not answer. {again}"
     assert (job.outputs["mlflow_run"], job.outputs["mlflow_version"]) == ("not sent", "not sent")
     assert MODEL in job.logged
-    shutil.copytree(river.home / "registry", tmp_path / "registry")
-    shutil.copytree(river.home / "keys", tmp_path / "keys")
-    monkeypatch.setenv("CHURNSTREAM_HOME", str(tmp_path))
+    own_home(river.home, tmp_path, monkeypatch)
     promoted = force(version)
     assert f"{version} is the champion." in promoted
     assert f"Here {version} is the champion, and MLflow may not know: MLflow at {address} does not answer. {again}" in promoted
@@ -210,7 +196,6 @@ def test_a_registry_that_never_heard_of_mlflow_does_not_need_its_client(
     river: River, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     river_home = River(tmp_path, "first_day")
-    shutil.copytree(river.home / "keys", tmp_path / "keys")
     shutil.copytree(river.home / "data", tmp_path / "data")
     fit(river_home, seed=1)
     monkeypatch.setitem(sys.modules, "mlflow", None)
@@ -389,9 +374,7 @@ def test_a_champion_that_mlflow_was_never_told_of_takes_the_alias_away(
     fit(river, seed=3)
     unknown, known = newest(river), next(iter(trained))
     assert unknown not in trained
-    for part in ("registry", "keys"):
-        shutil.copytree(river.home / part, tmp_path / part)
-    monkeypatch.setenv("CHURNSTREAM_HOME", str(tmp_path))
+    own_home(river.home, tmp_path, monkeypatch)
     force(known)
     assert champion_of(address)
     assert f"has no champion of {MODEL} any more: it was not told of {unknown}." in force(unknown)
@@ -408,9 +391,7 @@ def test_what_a_server_missed_is_sent_later_once_and_elsewhere(
     fit(river, seed=4, mlflow=f"http://127.0.0.1:{free_port()}")
     version = newest(river)
     assert not [each for each in runs(address) if named(each["data"]["tags"])["version"] == version]
-    for part in ("registry", "keys"):
-        shutil.copytree(river.home / part, tmp_path / part)
-    monkeypatch.setenv("CHURNSTREAM_HOME", str(tmp_path))
+    own_home(river.home, tmp_path, monkeypatch)
 
     def stumble(*told: Any) -> str:
         raise TrackingFailed("the line went dead")

@@ -3,8 +3,6 @@
 import os
 import shutil
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import lightgbm as lgb
@@ -21,7 +19,7 @@ from tests.functions.signing import change_manifest
 from tests.serving.deployed import Deployed, deployed, line
 from tests.serving.small_models import NAMES, vectors
 from tests.serving.test_rollout import place_of
-from tests.waiting import wait_until
+from tests.waiting import standing_still, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -47,16 +45,6 @@ def answered_by(served: Deployed, user: str) -> str:
         told = asking.ask({"inputs": [{"user_id": user, **FEATURES}]})
     assert told.status == 200, told.raw
     return str(told.body["model_version"])
-
-
-@contextmanager
-def stopped(process: int) -> Iterator[None]:
-    """Meanwhile the other worker answers everything."""
-    os.kill(process, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(process, signal.SIGCONT)
 
 
 def told_by_workers(served: Deployed) -> tuple[set[str], dict[str, str]]:
@@ -99,14 +87,14 @@ def test_a_canary_that_one_worker_rolls_back_is_out_in_both_and_stays_out(
 
         deploy()
         one, other = sorted(served.workers())
-        with stopped(one):
+        with standing_still(one):
             assert answered_by(served, PEOPLE[0]) == version
             with line(served) as asking:
                 for customer, somebody in zip(PEOPLE[:200], OTHERS, strict=False):
                     for user in (somebody, customer):
                         assert asking.ask({"inputs": [{"user_id": user, **FEATURES}]}).status == 200
             wait_until(withdrawals.all, "the withdrawal", seconds=5)
-        with stopped(other):  # which found out; this one has not seen a request of the canary
+        with standing_still(other):  # which found out; this one has not seen a request of the canary
             wait_until(lambda: answered_by(served, PEOPLE[1]) == CHAMPION, "the rollback in the other worker", seconds=5)
             with line(served) as asking:
                 told = asking.ask(b"", "/v2/models/churn/rollout", method="GET").body["arms"][1]

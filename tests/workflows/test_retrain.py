@@ -22,9 +22,7 @@ from tests.functions.river import River
 def river(tmp_path_factory: pytest.TempPathFactory) -> River:
     """400 simulated customers in the archive."""
     river = River(tmp_path_factory.mktemp("retrain"), "first_day")
-    river.job("enrichment-table", "build")
-    river.generate(customers=400, events=8_000)
-    river.flow("incoming-event-handler", "stream-to-parquet")
+    river.archive(customers=400, events=8_000)
     return river
 
 
